@@ -1,0 +1,1 @@
+"""Finstage Market Data: news, daily prices and technical signals over HTTP."""
