@@ -1,0 +1,1 @@
+"""A database that looks after itself, for Python backends on SQLAlchemy."""
