@@ -1,0 +1,77 @@
+"""How the pilot behaves; frozen once read.
+
+Every setting has a default, can be given in code, and is read from the environment by :meth:`PilotConfig.from_env`:
+``DBPILOT_QUERIES__SLOW_S=0.5`` sets ``queries.slow_s``.
+"""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from dbpilot.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class QueriesConfig(_Section):
+    """Watching statements."""
+
+    slow_s: float = Field(default=1.0, gt=0)
+    """From this duration on a statement is slow, and remembered one by one."""
+
+    warning_s: float = Field(default=2.0, gt=0)
+    critical_s: float = Field(default=5.0, gt=0)
+
+    window_s: int = Field(default=10, ge=1, le=3600)
+    """Statements are counted per pattern and per window of this length."""
+
+    max_patterns: int = Field(default=1000, ge=1)
+    """Patterns told apart within one window and in the cache; the rest is counted as one pattern, "other"."""
+
+    max_pending: int = Field(default=20_000, ge=1)
+    """Statements waiting for the worker, per thread; more are dropped and counted as dropped."""
+
+    drain_s: float = Field(default=0.25, gt=0)
+    """How often the worker empties the threads' buffers."""
+
+
+class HistoryConfig(_Section):
+    """Remembering."""
+
+    url: SecretStr = SecretStr("sqlite:///var/dbpilot.sqlite3")
+    """Where the history is kept: the SQLAlchemy URL of SQLite, MariaDB/MySQL or PostgreSQL."""
+
+    keep_hours: float = Field(default=48, gt=0)
+    """Older windows and slow statements are forgotten."""
+
+
+class PilotConfig(_Section):
+    """Everything that can be set about the pilot."""
+
+    queries: QueriesConfig = QueriesConfig()
+    history: HistoryConfig = HistoryConfig()
+
+    @classmethod
+    def from_env(cls, prefix: str = "DBPILOT_") -> Self:
+        """The defaults, overridden by what the environment says.
+
+        Raises:
+            ConfigError: a variable has a value that makes no sense, or names no setting; says which.
+        """
+
+        class Environment(BaseSettings, PilotConfig):
+            model_config = SettingsConfigDict(env_prefix=prefix, env_nested_delimiter="__", frozen=True, extra="forbid")
+
+        try:
+            read = Environment()
+        except ValidationError as error:
+            raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
+        return cls(queries=read.queries, history=read.history)
+
+
+def _complaint(prefix: str, problem: object) -> str:
+    where, what = problem["loc"], problem["msg"]  # type: ignore[index]  # pydantic's ErrorDetails, a TypedDict
+    return f"{prefix}{'__'.join(str(part) for part in where).upper()}: {what}"

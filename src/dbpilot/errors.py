@@ -1,0 +1,13 @@
+"""What dbpilot raises; every message says what happened and what to do."""
+
+
+class PilotError(Exception):
+    """Something dbpilot could not do; the base of all its errors."""
+
+
+class ConfigError(PilotError):
+    """A setting has no meaning; names the setting."""
+
+
+class StoreError(PilotError):
+    """The history cannot be opened, read or written; names the store, never its password."""

@@ -1,0 +1,1 @@
+"""What the pilot tells other systems."""

@@ -1,0 +1,1 @@
+"""What is remembered about statements, and where."""

@@ -1,0 +1,212 @@
+"""What is wired to what: the only place where the parts meet."""
+
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Literal, Self
+
+from sqlalchemy import Engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from dbpilot.clock import SYSTEM, Clock
+from dbpilot.config import PilotConfig
+from dbpilot.dialects import dialect_of
+from dbpilot.errors import StoreError
+from dbpilot.history.sql_store import SqlStore
+from dbpilot.history.store import Batch, Pattern, SlowQuery, Store, added, described
+from dbpilot.history.tally import Tally
+from dbpilot.history.writer import HistoryWriter
+from dbpilot.pool.sampler import ConnectionWatch, PoolReading
+from dbpilot.queries.listener import Listener
+from dbpilot.queries.recorder import Recorder
+from dbpilot.queries.windows import QueryWindows, Series
+from dbpilot.queries.worker import Worker
+from dbpilot.reports import (
+    PerformanceSummary,
+    QueryStats,
+    QueryStatsReport,
+    Severity,
+    SlowQueryRecord,
+    SlowQueryReport,
+    Watching,
+    query_stats,
+    query_totals,
+)
+
+STOP_TIMEOUT_S = 10.0
+SUMMARY_PATTERNS = 5
+
+StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    tallies: dict[str, Tally]
+    patterns: dict[str, Pattern]
+    slow: list[SlowQuery]
+    error: str | None
+
+
+class Autopilot:
+    """Watches one engine, sync or async, from :meth:`start` to :meth:`stop`, or inside a ``with`` block.
+
+    It costs the application two clock readings and an append per statement. Whatever goes wrong inside the pilot is
+    counted and shown by :meth:`performance_summary`, never raised into the application.
+    """
+
+    def __init__(
+        self,
+        engine: Engine | AsyncEngine,
+        config: PilotConfig | None = None,
+        *,
+        store: Store | None = None,
+        clock: Clock = SYSTEM,
+    ) -> None:
+        """Wires the parts; nothing is watched, connected or written yet.
+
+        Raises:
+            ConfigError: dbpilot does not know this kind of database.
+            StoreError: the history's URL cannot be used.
+        """
+        self.config = config or PilotConfig()
+        self._engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
+        self._clock = clock
+        self._dialect = dialect_of(self._engine)
+        self._store = store or SqlStore(self.config.history.url.get_secret_value())
+        self._recorder = Recorder(self.config.queries.max_pending)
+        self._listener = Listener(self._engine, self._dialect, self._recorder, clock)
+        self._connections = ConnectionWatch(self._engine)
+        self._writer = HistoryWriter(self._store, clock, self.config.history.keep_hours)
+        windows = QueryWindows(self.config.queries, self._dialect.syntax, clock.now())
+        self._worker = Worker(self._recorder, windows, self._writer.submit, clock, self.config.queries.drain_s)
+        self._since = clock.now()
+
+    def start(self) -> None:
+        """Statements are watched."""
+        self._since = self._clock.now()
+        self._writer.start()
+        self._worker.start()
+        self._connections.attach()
+        self._listener.attach()
+
+    def stop(self) -> None:
+        """Nothing is watched any more, and what was seen is in the history if it could be reached."""
+        self._listener.detach()
+        self._connections.detach()
+        self._worker.stop()
+        self._writer.stop(STOP_TIMEOUT_S)
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def query_stats(self, hours: float, limit: int, order: StatsOrder = "mean_s") -> QueryStatsReport:
+        """The patterns of the last hours, highest ``order`` first, live ones included."""
+        since, until = self._last(hours)
+        known = self._remember(since, until)
+        return QueryStatsReport(since, until, _ranked(_lines(known), order, limit), known.error)
+
+    def slow_queries(self, hours: float, limit: int) -> SlowQueryReport:
+        """The slow executions of the last hours, latest first, live ones included."""
+        since, until = self._last(hours)
+        known = self._remember(since, until, slow_limit=limit)
+        records = [self._slow_record(query, known.patterns) for query in known.slow]
+        return SlowQueryReport(since, until, self.config.queries.slow_s, records, known.error)
+
+    def performance_summary(self, hours: float) -> PerformanceSummary:
+        """The last hours on one page, and how the pilot itself is doing."""
+        since, until = self._last(hours)
+        known = self._remember(since, until)
+        lines = _lines(known)
+        return PerformanceSummary(
+            since=since,
+            until=until,
+            database=self._dialect.identity(self._engine),
+            queries=query_totals(known.tallies),
+            slowest=_ranked(lines, "mean_s", SUMMARY_PATTERNS),
+            busiest=_ranked(lines, "total_s", SUMMARY_PATTERNS),
+            connections=self.connections(),
+            watching=self._watching(known.error),
+        )
+
+    def connections(self) -> PoolReading:
+        """The connection pool as it is now."""
+        return self._connections.read()
+
+    def series(self) -> dict[tuple[str, str], Series]:
+        """Totals since the start by operation and table, for metrics."""
+        with self._worker.lock:
+            return deepcopy(self._worker.catch_up().series)
+
+    def _watching(self, read_error: str | None) -> Watching:
+        return Watching(
+            since=self._since,
+            dropped=self._recorder.dropped,
+            failures=self._listener.failures + self._worker.failures,
+            unwritten_windows=sum(len(batch.windows) for batch in self._writer.unwritten()),
+            lost_windows=self._writer.lost,
+            history_error=read_error or self._writer.error,
+        )
+
+    def _last(self, hours: float) -> tuple[datetime, datetime]:
+        """From the start of the window that was being counted then, until now."""
+        now = self._clock.now()
+        return now - timedelta(hours=hours, seconds=self.config.queries.window_s), now
+
+    def _remember(self, since: datetime, until: datetime, slow_limit: int = 0) -> _Remembered:
+        """History, windows on their way to it, and the one being counted, added up; each window once."""
+        with self._writer.reading:
+            live = self._live()
+            windows = [window for batch in live for window in batch.windows if since <= window.start < until]
+            tallies = added(window.tallies for window in windows)
+            patterns = {pattern.id: pattern for batch in live for pattern in batch.patterns}
+            slow = [query for batch in live for query in batch.slow if since <= query.at < until]
+            error = None
+            try:
+                tallies = added([tallies, self._store.tallies(since, until)])
+                slow += self._store.slow(since, until, slow_limit) if slow_limit else []
+                named = {query.pattern_id for query in slow} | tallies.keys()
+                patterns = {**self._store.patterns(named - patterns.keys()), **patterns}
+            except StoreError as failure:
+                error = str(failure)
+        latest_first = sorted(slow, key=lambda query: query.at, reverse=True)[:slow_limit]
+        return _Remembered(tallies, patterns, latest_first, error)
+
+    def _live(self) -> list[Batch]:
+        """What the store does not have yet: a consistent copy, everything recorded until now included."""
+        with self._worker.lock:
+            current = self._worker.catch_up().batch()
+            windows = [replace(window, tallies=added([window.tallies])) for window in current.windows]
+            return [*self._writer.unwritten(), replace(current, windows=windows)]
+
+    def _slow_record(self, query: SlowQuery, patterns: dict[str, Pattern]) -> SlowQueryRecord:
+        pattern = described(patterns.get(query.pattern_id), query.pattern_id)
+        return SlowQueryRecord(
+            at=query.at,
+            pattern_id=pattern.id,
+            query=pattern.text,
+            operation=pattern.operation,
+            tables=pattern.tables,
+            duration_s=query.duration_s,
+            severity=self._severity(query.duration_s),
+            rows=query.rows,
+            error=query.error,
+        )
+
+    def _severity(self, duration_s: float) -> Severity:
+        if duration_s >= self.config.queries.critical_s:
+            return "critical"
+        return "warning" if duration_s >= self.config.queries.warning_s else "slow"
+
+
+def _lines(known: _Remembered) -> list[QueryStats]:
+    return [query_stats(described(known.patterns.get(id_), id_), tally) for id_, tally in known.tallies.items()]
+
+
+def _ranked(lines: Iterable[QueryStats], order: StatsOrder, limit: int) -> list[QueryStats]:
+    return sorted(lines, key=lambda line: (getattr(line, order), line.calls), reverse=True)[:limit]

@@ -1,0 +1,1 @@
+"""The connection pool: what it holds and what happens to it."""

@@ -1,0 +1,1 @@
+"""Watching statements: listener -> recorder -> worker -> windows -> store."""
