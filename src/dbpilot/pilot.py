@@ -81,9 +81,13 @@ class Autopilot:
         windows = QueryWindows(self.config.queries, self._dialect.syntax, clock.now())
         self._worker = Worker(self._recorder, windows, self._writer.submit, clock, self.config.queries.drain_s)
         self._since = clock.now()
+        self._running = False
 
     def start(self) -> None:
-        """Statements are watched."""
+        """Statements are watched; starting twice is starting once."""
+        if self._running:
+            return
+        self._running = True
         self._since = self._clock.now()
         self._writer.start()
         self._worker.start()
@@ -91,7 +95,13 @@ class Autopilot:
         self._listener.attach()
 
     def stop(self) -> None:
-        """Nothing is watched any more, and what was seen is in the history if it could be reached."""
+        """Nothing is watched any more, and what was seen is in the history if it could be reached.
+
+        The pilot still answers, and can be started again.
+        """
+        if not self._running:
+            return
+        self._running = False
         self._listener.detach()
         self._connections.detach()
         self._worker.stop()

@@ -99,11 +99,13 @@ class MemoryStore:
     def forget(self, before: datetime) -> None:
         while self._windows and self._windows[0].start < before:
             self._windows.popleft()
+        while self._slow and self._slow[0].at < before:
+            self._slow.popleft()
         named = {id_ for window in self._windows for id_ in window.tallies} | {query.pattern_id for query in self._slow}
         self._patterns = {id_: pattern for id_, pattern in self._patterns.items() if id_ in named}
 
     def close(self) -> None:
-        self._windows.clear()
+        """What is remembered stays for as long as the object does."""
 
 
 def added(parts: Iterable[dict[str, Tally]]) -> dict[str, Tally]:

@@ -30,7 +30,7 @@ class HistoryWriter:
         self._wake = Condition()
         self._stopping = False
         self._next_forget = clock.ticks()
-        self._thread = Thread(target=self._run, name="dbpilot-history", daemon=True)
+        self._thread: Thread | None = None
         self.reading = Lock()
         """Held while a batch moves from ``unwritten`` to the store; who reads both holds it too."""
         self.lost = 0
@@ -40,6 +40,8 @@ class HistoryWriter:
 
     def start(self) -> None:
         """The thread runs."""
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="dbpilot-history", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -47,8 +49,11 @@ class HistoryWriter:
         with self._wake:
             self._stopping = True
             self._wake.notify()
-        self._thread.join(timeout_s)
-        self.lost += sum(len(batch.windows) for batch in self.unwritten())
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        with self._wake:
+            self.lost += sum(len(batch.windows) for batch in self._unwritten)
+            self._unwritten.clear()
 
     def submit(self, batch: Batch) -> None:
         """The batch waits to be written; returns at once."""

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs between :meth:`start` and :meth:`stop`; anybody may ask it to catch up by holding ``windows()``."""
+    """Runs between :meth:`start` and :meth:`stop`; whoever reads the windows holds ``lock`` and asks it to catch up."""
 
     def __init__(
         self, recorder: Recorder, windows: QueryWindows, submit: Callable[[Batch], None], clock: Clock, drain_s: float
@@ -25,7 +25,7 @@ class Worker:
         self._clock = clock
         self._drain_s = drain_s
         self._stopping = Event()
-        self._thread = Thread(target=self._run, name="dbpilot-worker", daemon=True)
+        self._thread: Thread | None = None
         self.lock = RLock()
         """Held while the windows are read or written."""
         self.failures = 0
@@ -33,12 +33,15 @@ class Worker:
 
     def start(self) -> None:
         """The thread runs."""
+        self._stopping.clear()
+        self._thread = Thread(target=self._run, name="dbpilot-worker", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """The thread has ended, and all that was recorded is with the history."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         with self.lock:
             self.catch_up()
             self._submit(self._windows.close(self._clock.now()))

@@ -77,7 +77,9 @@ def _normalised(statement: str, syntax: Syntax) -> Iterator[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     last = sign = ""
     for match in syntax.token.finditer(statement):
-        kind = "literal" if match.lastgroup == "tag" else str(match.lastgroup)
+        if match.lastgroup is None:  # the end
+            break
+        kind = "literal" if match.lastgroup == "tag" else match.lastgroup
         token = _token(kind, match.group(kind), last)
         if sign:
             if token != VALUE:

@@ -37,13 +37,14 @@ class Syntax:
 
 
 def _syntax(name: str, *, comment: str, literal: str, quoted: str) -> Syntax:
-    skip = rf"(?:\s+|{comment}|{BLOCK_COMMENT})*"
+    # Possessive: a comment before the end must not be read again as operators, nor cost exponential time.
+    skip = rf"(?:\s+|{comment}|{BLOCK_COMMENT})*+"
     groups = (
         rf"(?P<hint>/\*[!+].*?(?:\*/|\Z))|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$]))"
         rf"|(?P<quoted>{quoted})|(?P<word>[^\W\d][\w$]*)"
         r"|(?P<op>::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|\|\||&&|:=|%%|\S)"
     )
-    return Syntax(name, re.compile(f"{skip}(?:{groups})", re.DOTALL))
+    return Syntax(name, re.compile(rf"{skip}(?:{groups}|\Z)", re.DOTALL))
 
 
 MYSQL: Final = _syntax(

@@ -1,0 +1,170 @@
+"""The application never suffers: whatever breaks inside the pilot is counted and shown, and the statement runs."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from dbpilot import Autopilot, ConfigError, PilotConfig, StoreError
+from dbpilot.history.store import Batch, MemoryStore
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/application.sqlite3")
+    yield engine
+    engine.dispose()
+
+
+class DeadStore(MemoryStore):
+    """A store that fails until it is revived."""
+
+    dead = True
+
+    def write(self, batch: Batch) -> None:
+        if self.dead:
+            raise StoreError("history: OperationalError: disk is full")
+        super().write(batch)
+
+
+def _config(**queries: float) -> PilotConfig:
+    return PilotConfig.model_validate({"queries": {"drain_s": 0.01, **queries}})
+
+
+def _select(engine: sa.Engine, times: int = 1) -> None:
+    with engine.connect() as connection:
+        for _ in range(times):
+            assert connection.scalar(sa.text("SELECT 41 + 1")) == 42
+
+
+def _until(law: Callable[[], bool], deadline_s: float = 10) -> None:
+    end = time.monotonic() + deadline_s
+    while not law():
+        assert time.monotonic() < end, "did not become true in time"
+        time.sleep(0.01)
+
+
+def test_a_dead_history_is_shown_and_loses_no_live_figure(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(window_s=1), store=DeadStore()) as pilot:
+        _select(engine, 3)
+        _until(lambda: pilot.performance_summary(1).watching.history_error is not None)
+        summary = pilot.performance_summary(hours=1)
+        assert "disk is full" in str(summary.watching.history_error)
+        assert summary.watching.unwritten_windows >= 1
+        assert summary.queries.calls == 3
+    assert pilot.performance_summary(1).watching.lost_windows >= 1, "what never reached the store is counted as lost"
+
+
+def test_what_waited_is_written_when_the_history_is_back(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbpilot.history.writer.RETRY_S", 0.01)
+    store = DeadStore()
+    with Autopilot(engine, _config(window_s=1), store=store) as pilot:
+        _select(engine, 3)
+        _until(lambda: pilot.performance_summary(1).watching.history_error is not None)
+        store.dead = False
+        _until(lambda: pilot.performance_summary(1).watching.unwritten_windows == 0)
+        assert pilot.performance_summary(1).watching.history_error is None
+        assert pilot.performance_summary(1).queries.calls == 3
+
+
+@pytest.mark.parametrize("url", ["sqlite:////dev/null/nowhere/h.sqlite3", "mysql+pymysql://u:geheim@127.0.0.1:1/h"])
+def test_an_unreachable_history_does_not_stop_the_application(engine: sa.Engine, url: str) -> None:
+    config = PilotConfig.model_validate({"queries": {"window_s": 1, "drain_s": 0.01}, "history": {"url": url}})
+    with Autopilot(engine, config) as pilot:
+        _select(engine, 3)
+        report = pilot.query_stats(hours=1, limit=10)
+        assert sum(line.calls for line in report.patterns) == 3
+        assert report.history_error
+        assert "geheim" not in report.history_error + repr(config)
+
+
+def test_an_error_of_ours_never_reaches_the_statement(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        monkeypatch.setattr(pilot._recorder, "buffer", lambda: 1 / 0)
+        _select(engine, 3)
+        monkeypatch.undo()
+        assert pilot.performance_summary(hours=1).watching.failures == 3
+
+
+def test_a_worker_that_stumbles_goes_on(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        with monkeypatch.context() as broken:
+            broken.setattr(pilot._worker._windows, "add", lambda *_: 1 / 0)
+            _select(engine)
+            _until(lambda: pilot._worker.failures > 0)
+        _select(engine, 2)
+        assert pilot.query_stats(1, 10).patterns[0].calls == 2
+        assert pilot.performance_summary(1).watching.failures >= 1
+
+
+def test_statements_over_the_limit_are_dropped_and_counted(engine: sa.Engine) -> None:
+    config = PilotConfig.model_validate({"queries": {"drain_s": 60, "max_pending": 10}})
+    with Autopilot(engine, config, store=MemoryStore()) as pilot:
+        _select(engine, 25)
+        summary = pilot.performance_summary(hours=1)
+        assert (summary.queries.calls, summary.watching.dropped) == (10, 15)
+
+
+def test_the_pilots_own_statements_are_not_counted(tmp_path: Path) -> None:
+    shared = f"sqlite:///{tmp_path}/shared.sqlite3"
+    engine = sa.create_engine(shared)
+    config = PilotConfig.model_validate({"queries": {"window_s": 1, "drain_s": 0.01}, "history": {"url": shared}})
+    with Autopilot(engine, config) as pilot:
+        _select(engine)
+        _until(lambda: sa.inspect(sa.create_engine(shared)).has_table("dbpilot_windows"))
+        _until(lambda: pilot.performance_summary(1).watching.unwritten_windows == 0)
+        assert [line.query for line in pilot.query_stats(1, 100).patterns] == ["SELECT ? + ?"]
+    engine.dispose()
+
+
+def test_a_connection_that_fails_is_counted() -> None:
+    engine = sa.create_engine("mysql+pymysql://u:geheim@127.0.0.1:1/nowhere")
+    with Autopilot(engine, store=MemoryStore()) as pilot:
+        with pytest.raises(OperationalError):
+            engine.connect()
+        assert pilot.connections().failed == 1
+
+
+def test_history_outlives_the_process(engine: sa.Engine, tmp_path: Path) -> None:
+    config = PilotConfig.model_validate({"history": {"url": f"sqlite:///{tmp_path}/new/folder/history.sqlite3"}})
+    for _ in range(3):
+        with Autopilot(engine, config):
+            _select(engine, 2)
+    with Autopilot(engine, config) as pilot:
+        assert pilot.query_stats(hours=1, limit=10).patterns[0].calls == 6
+
+
+def test_a_pilot_can_be_stopped_and_started_again(engine: sa.Engine) -> None:
+    pilot = Autopilot(engine, _config(), store=MemoryStore())
+    for _ in range(2):
+        pilot.start()
+        pilot.start()
+        _select(engine)
+        pilot.stop()
+        pilot.stop()
+    _select(engine)
+    assert pilot.query_stats(1, 10).patterns[0].calls == 2
+
+
+def test_an_unknown_database_is_refused_with_those_we_know() -> None:
+    engine = sa.create_engine("sqlite://")
+    engine.dialect.name = "mssql"
+    with pytest.raises(ConfigError, match=r"mariadb, mysql, postgresql, sqlite.*mssql"):
+        Autopilot(engine)
+
+
+@pytest.mark.parametrize("url", ["no url", "oracle+nodriver://u:geheim@h/x"])
+def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, url: str) -> None:
+    config = PilotConfig.model_validate({"history": {"url": url}})
+    with pytest.raises(StoreError) as refused:
+        Autopilot(engine, config)
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBPILOT_QUERIES__SLOW_S", "-1")
+    with pytest.raises(ConfigError, match="DBPILOT_QUERIES__SLOW_S"):
+        PilotConfig.from_env()
