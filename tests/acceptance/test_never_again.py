@@ -1,0 +1,95 @@
+"""Contract: what went wrong the first time, never again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from app.common.infra.database.monitoring.query_monitor import QueryMonitor
+from dbpilot import PilotConfig
+from tests.acceptance.support import Finstage, part
+from tests.acceptance.test_calls import GENERATED, IMPORTS
+
+
+@pytest.fixture
+def engine(sqlite_url: sa.URL) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(sqlite_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def monitor(engine: sa.Engine, tmp_path: Path) -> Iterator[QueryMonitor]:
+    """It remembers in the very database that it watches, as the first one did."""
+    history = {"history": {"url": engine.url.render_as_string()}, "queries": {"window_s": 1}}
+    with QueryMonitor(engine, PilotConfig.model_validate(history)) as monitor:
+        yield monitor
+
+
+def test_its_own_inserts_are_not_counted(engine: sa.Engine, monitor: QueryMonitor) -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1")).all()
+    monitor.stop()
+    monitor.start()
+    assert [line.query for line in monitor.get_query_stats()] == ["SELECT ?"]
+
+
+def test_failed_statements_are_counted(engine: sa.Engine, monitor: QueryMonitor) -> None:
+    with engine.connect() as connection, pytest.raises(OperationalError):
+        connection.execute(sa.text("SELECT * FROM nowhere"))
+    assert [(line.calls, line.errors) for line in monitor.get_query_stats()] == [(1, 1)]
+
+
+def test_lists_of_all_lengths_are_one_pattern(engine: sa.Engine, monitor: QueryMonitor) -> None:
+    with engine.connect() as connection:
+        for length in range(1, 50):
+            values = ", ".join(str(number) for number in range(length))
+            connection.execute(sa.text(f"SELECT 1 WHERE 1 IN ({values})")).all()
+    assert [line.calls for line in monitor.get_query_stats()] == [49]
+
+
+def test_the_metrics_that_dashboards_name_are_exported(finstage: Finstage) -> None:
+    text = finstage.get("/metrics").text
+    for name in ("finstage_db_operations_total", "finstage_slow_queries_total", "finstage_db_connections_max"):
+        assert f"# TYPE {name} " in text
+
+
+@part("indexes, pool, retention")
+def test_no_endpoint_answers_with_an_error_of_the_server(finstage: Finstage) -> None:
+    paths = finstage.get("/openapi.json").json()["paths"]
+    ours = [path for path in paths if path.startswith("/api/database/")]
+    assert len(ours) >= 13
+    assert [path for path in ours if finstage.get(path).status >= 500] == []
+
+
+@part("pool")
+def test_a_resize_really_resizes(finstage: Finstage) -> None:
+    answer = finstage.post("/api/database/connection-pool/optimize")
+    assert answer.status == 200
+    assert answer.json()["size"] == finstage.get("/api/database/connection-pool").json()["size"]
+
+
+@part("retention")
+def test_only_archived_rows_are_deleted(env: dict[str, str]) -> None:
+    from tests.acceptance.support import run_cli, run_python
+
+    assert run_cli(*GENERATED, env=env).returncode == 0
+    run_python(IMPORTS + "\nasyncio.run(run_database_cleanup(engine, dry_run=False))", env)
+
+
+@part("retention")
+def test_the_cron_string_is_read() -> None:
+    from app.common.infra.database.maintenance.data_cleanup import DataCleanupManager  # noqa: F401
+
+
+@part("query monitoring: alerts")
+def test_alerts_never_run_in_the_callers_thread() -> None:
+    from dbpilot import alerts  # noqa: F401
+
+
+@part("indexes")
+def test_advice_names_only_columns_that_exist(finstage: Finstage) -> None:
+    answer = finstage.get("/api/database/indexes/optimization-sql")
+    assert answer.status == 200
