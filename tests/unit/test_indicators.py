@@ -122,6 +122,12 @@ def test_a_halted_share_gives_no_signals():
     assert [signal for signal in begun(halted) if signal[0] >= 300 + 200] == []
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_an_average_of_equal_closes_is_not_crossed_by_rounding(seed):
+    halted = np.concatenate([random_walk(300, seed), np.full(50, 100.1)])
+    assert [day for day, name in begun(halted) if name.startswith("ma20") and day >= 300 + 19] == []
+
+
 def test_correcting_all_prices_for_a_split_changes_no_signal():
     closes = random_walk(1000)
     assert begun(closes / 2) == begun(closes)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -97,10 +97,15 @@ def make_engine(url: URL) -> Engine:
     except NoSuchModuleError as error:
         raise UnusableDatabaseURL(f"DATABASE_URL names an unknown database: {error}") from None
     if made.dialect.name == "sqlite":
-        if url.database and url.database != ":memory:":
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        event.listen(made, "do_connect", _sqlite_folder)
         event.listen(made, "connect", _sqlite_connection)
     return made
+
+
+def _sqlite_folder(_dialect: Dialect, _entry: ConnectionPoolEntry, args: Any, _options: dict[str, Any]) -> None:
+    """The database's folder exists before SQLite looks for it; merely importing this module writes nothing."""
+    if args and args[0] not in ("", ":memory:"):
+        Path(args[0]).parent.mkdir(parents=True, exist_ok=True)
 
 
 def _sqlite_connection(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

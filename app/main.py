@@ -1,0 +1,85 @@
+"""Finstage Market Data as a web application."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel
+from sqlalchemy import literal, select
+
+from app.common.infra.database import routes as database
+from app.common.infra.database.config.database_config import engine
+from app.common.infra.database.monitoring.query_monitor import query_monitor
+from app.market import analysis, news, prices, signals, symbols
+from app.market.requests import Db
+from app.problems import FAILURES, Unexpected, add_problem_details, documented
+
+DESCRIPTION: Final = """
+Daily prices, news and technical signals.
+
+- Amounts and fractions are JSON numbers with at most six decimals, the same on every database.
+- Instants are in UTC; a day's data is labelled with the day.
+- Lists answer `items` and `next`; give `next` as `cursor` to go on, until it is null.
+- Errors are problem details (RFC 9457, `application/problem+json`).
+"""
+
+LANDING: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Finstage Market Data</title>
+<h1>Finstage Market Data</h1>
+<ul>
+<li><a href="/docs">The API</a>
+<li><a href="/api/market/symbols">Symbols</a>
+<li><a href="/api/database/performance-summary">How the database is doing</a>
+<li><a href="/metrics">Metrics for Prometheus</a>
+<li><a href="/healthz">Health</a>
+</ul>
+</html>
+"""
+
+
+class Health(BaseModel):
+    """The program answers, and so does its database."""
+
+    status: str = "ok"
+
+
+@asynccontextmanager
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """What runs beside the requests, started before the first and ended after the last."""
+    with query_monitor:
+        yield
+    engine.dispose()
+
+
+def create_app() -> FastAPI:
+    """The whole application, on the database that ``DATABASE_URL`` names."""
+    app = FastAPI(
+        title="Finstage Market Data",
+        version=version("finstage-market-data"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+    )
+    for subject in (symbols, prices, news, signals, analysis):
+        app.include_router(subject.router)
+    app.include_router(database.router, responses=documented(Unexpected()))
+    app.include_router(database.metrics_router)
+    app.add_api_route("/", landing, include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route("/healthz", healthz, tags=["health"], responses=FAILURES)
+    add_problem_details(app)
+    return app
+
+
+def landing() -> str:
+    """A page that says where everything is."""
+    return LANDING
+
+
+def healthz(db: Db) -> Health:
+    """Whether the program and its database answer; 503 when the database does not."""
+    db.execute(select(literal(1)))
+    return Health()

@@ -1,0 +1,1 @@
+"""What is claimed about speed and size, measured beside others on the machine at hand."""

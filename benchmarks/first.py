@@ -1,0 +1,187 @@
+"""bench-first: how fast own data comes in, how long a start takes, what watching costs per query.
+
+python -m benchmarks.first [--rows 1000000] [--news 200000]
+"""
+
+import argparse
+import csv
+import json
+import random
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from urllib.request import urlopen
+
+import sqlalchemy as sa
+
+from benchmarks.processes import REPOSITORY, finstage, run, surroundings
+from benchmarks.report import Figure, publish
+from dbpilot import Autopilot
+from dbpilot.history.store import MemoryStore
+
+SEED: Final = 7
+ROUNDS: Final = 400
+STATEMENTS_PER_ROUND: Final = 250
+STARTS: Final = 5
+
+PANDAS_PRICES: Final = """
+import sys, pandas, sqlalchemy
+engine = sqlalchemy.create_engine("sqlite:///" + sys.argv[2])
+for chunk in pandas.read_csv(sys.argv[1], chunksize=10_000, parse_dates=["date"]):
+    chunk.to_sql("daily_prices", engine, if_exists="append", index=False)
+"""
+PANDAS_NEWS: Final = """
+import sys, pandas, sqlalchemy
+engine = sqlalchemy.create_engine("sqlite:///" + sys.argv[2])
+for chunk in pandas.read_json(sys.argv[1], lines=True, chunksize=10_000):
+    chunk.to_sql("contents", engine, if_exists="append", index=False)
+"""
+BARE_APPLICATION: Final = """
+import sys, fastapi, uvicorn
+application = fastapi.FastAPI()
+application.get("/healthz")(lambda: {})
+uvicorn.run(application, host="127.0.0.1", port=int(sys.argv[1]), log_level="error")
+"""
+
+
+def write_prices(path: Path, rows: int) -> None:
+    """Plain CSV, symbol by symbol, days without end in sight."""
+    rng = random.Random(SEED)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["symbol", "date", "open", "high", "low", "close", "volume"])
+        for number in range(rows):
+            symbol, day = divmod(number, 5000)
+            price = 50 + rng.random() * 100
+            prices = [f"{price * factor:.4f}" for factor in (1.0, 1.01, 0.99, 1.005)]
+            writer.writerow([f"B{symbol:04}", date(2000, 1, 1) + timedelta(days=day), *prices, rng.randrange(10**8)])
+
+
+def write_news(path: Path, rows: int) -> None:
+    """JSON Lines with bodies of about a kilobyte."""
+    rng = random.Random(SEED)
+    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(2, 9))) for _ in range(2000)]
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    with path.open("w") as file:
+        for number in range(rows):
+            piece = {
+                "symbol": f"B{rng.randrange(200):04}",
+                "title": f"{' '.join(rng.choices(words, k=8))} {number}",
+                "summary": " ".join(rng.choices(words, k=30)),
+                "html": " ".join(rng.choices(words, k=150)),
+                "source": f"source{rng.randrange(30)}",
+                "published_at": (start + timedelta(minutes=number)).isoformat(),
+            }
+            file.write(json.dumps(piece) + "\n")
+
+
+def imports(folder: Path, databases: Mapping[str, dict[str, str]], rows: int, news: int) -> list[Figure]:
+    """Rows per second and peak memory of both imports, beside pandas on SQLite."""
+    prices_file, news_file = folder / "prices.csv", folder / "news.jsonl"
+    write_prices(prices_file, rows)
+    write_news(news_file, news)
+    figures = []
+    for what, file, count, peer in (("prices", prices_file, rows, PANDAS_PRICES), ("news", news_file, news, PANDAS_NEWS)):
+        for database, env in databases.items():
+            done = run(finstage("import", what, str(file)), env)
+            peers, memory = {}, {}
+            if database == "SQLite":
+                other = run([sys.executable, "-c", peer, str(file), str(folder / f"pandas-{what}.sqlite3")], env)
+                peers["pandas to_sql, unchecked"], memory["pandas to_sql, unchecked"] = count / other.wall_s, other.peak_mib
+            figures.append(Figure(f"import {count:,} {what}, {database}", count / done.wall_s, "rows/s", peers))
+            figures.append(Figure(f"peak memory of that import, {database}", done.peak_mib, "MiB", memory))
+    return figures
+
+
+def time_to_answer(command: Callable[[int], list[str]], env: Mapping[str, str]) -> float:
+    """Seconds from starting the program until it answers over HTTP; it is ended by Ctrl-C."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    started = time.perf_counter()
+    environment = {**env, "FINSTAGE_PORT": str(port)}
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command(port), env=environment, cwd=REPOSITORY, stdout=quiet, stderr=quiet)
+    try:
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/healthz", timeout=60):
+                    return time.perf_counter() - started
+            except OSError:
+                if process.poll() is not None or time.perf_counter() - started > 120:
+                    raise
+                time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+
+
+def starts(folder: Path) -> list[Figure]:
+    """The first start with its load of real prices, and later ones beside an application that does nothing."""
+    env = surroundings(folder / "starts")
+    ours: Callable[[int], list[str]] = lambda _port: finstage("serve")  # noqa: E731 - a command line, not a function
+    first_s = time_to_answer(ours, env)
+    later_s = statistics.median(time_to_answer(ours, env) for _ in range(STARTS))
+    bare = [sys.executable, "-c", BARE_APPLICATION]
+    bare_s = statistics.median(time_to_answer(lambda port: [*bare, str(port)], env) for _ in range(STARTS))
+    return [
+        Figure("first start, with the load of 12,154 prices", first_s, "s"),
+        Figure("later starts", later_s, "s", {"bare FastAPI": bare_s}),
+    ]
+
+
+def watching() -> list[Figure]:
+    """What the pilot adds to a query, beside a pair of cursor listeners that do nothing, in one process."""
+    bare, listened, watched = (_engine() for _ in range(3))
+    for name in ("before_cursor_execute", "after_cursor_execute"):
+        sa.event.listen(listened, name, lambda *_: None)
+    with Autopilot(watched, store=MemoryStore()) as pilot, ExitStack() as open_connections:
+        connections = [open_connections.enter_context(engine.connect()) for engine in (bare, listened, watched)]
+        rounds = [[_round_us(connection) for connection in connections] for _ in range(ROUNDS)]
+        assert pilot.performance_summary(1).queries.calls == ROUNDS * STATEMENTS_PER_ROUND, "every one was counted"
+    base_us = statistics.median(one[0] for one in rounds)
+    listeners_us = statistics.median(one[1] - one[0] for one in rounds)
+    pilot_us = statistics.median(one[2] - one[0] for one in rounds)
+    ratio = pilot_us / listeners_us
+    goal = "at most 1.0 x an empty pair of listeners"
+    return [
+        Figure("watching adds to a query", pilot_us, "us", {"empty listeners": listeners_us, "whole query": base_us}),
+        Figure("watching / empty listeners", ratio, "x", {"empty listeners": 1.0}, goal, ratio <= 1.0),
+    ]
+
+
+def _engine() -> sa.Engine:
+    return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
+
+
+def _round_us(connection: sa.Connection, query: sa.TextClause = sa.text("SELECT 1")) -> float:
+    started = time.perf_counter()
+    for _ in range(STATEMENTS_PER_ROUND):
+        connection.execute(query)
+    return (time.perf_counter() - started) / STATEMENTS_PER_ROUND * 1e6
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The figures are measured, printed and kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.first", description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="price rows to import")
+    parser.add_argument("--news", type=int, default=200_000, help="news to import")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
+        folder = Path(name)
+        databases = _databases(folder, servers)
+        figures = [*watching(), *starts(folder), *imports(folder, databases, options.rows, options.news)]
+    publish("first", SEED, figures)
+
+
+if __name__ == "__main__":
+    main()

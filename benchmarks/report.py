@@ -1,0 +1,76 @@
+"""The form of every benchmark's result: a table on the terminal and ``results/<part>.json``."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS: Final = Path(__file__).with_name("results")
+PACKAGES: Final = ("dbpilot", "sqlalchemy", "fastapi", "uvicorn", "pyarrow", "pandas")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value, beside what others reach in the same run."""
+
+    name: str
+    value: float
+    unit: str
+    peers: dict[str, float] = field(default_factory=dict)
+    """The same quantity of others, in the same unit."""
+    goal: str | None = None
+    ok: bool | None = None
+    """Whether the goal was reached; None where there is none."""
+
+
+def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
+    """The figures are printed, and kept in ``results/<part>.json``."""
+    _print(part, figures)
+    document = {
+        "part": part,
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "seed": seed,
+        "figures": [asdict(figure) for figure in figures],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{part}.json"
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    Console(stderr=True).print(f"written to benchmarks/results/{path.name}")
+
+
+def machine() -> dict[str, str | int]:
+    """What a reader must know of the machine to judge the figures."""
+    return {
+        "cores": os.cpu_count() or 0,
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def _print(part: str, figures: Sequence[Figure]) -> None:
+    table = Table(title=f"bench-{part}", title_justify="left")
+    table.add_column("figure", overflow="fold")
+    table.add_column("value", justify="right")
+    table.add_column("beside", overflow="fold")
+    table.add_column("goal", overflow="fold")
+    for figure in figures:
+        peers = "\n".join(f"{name}: {_number(value)} {figure.unit}" for name, value in figure.peers.items())
+        mark = {True: "reached: ", False: "MISSED: ", None: ""}[figure.ok]
+        table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}", peers, mark + (figure.goal or ""))
+    Console(width=120).print(table)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
