@@ -1,10 +1,13 @@
 """An application's engine with a pilot on it, for whichever database and driver a test runs on."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from dbpilot import Autopilot, PilotConfig, QueryStats
 from dbpilot.history.store import MemoryStore
@@ -52,3 +55,33 @@ ASYNC_DRIVERS = {"sqlite": "sqlite+aiosqlite", "mysql": "mysql+asyncmy", "postgr
 def new_pilot(engine: Any) -> Autopilot:
     config = PilotConfig.model_validate({"queries": {"slow_s": SLOW_S, "warning_s": 60, "critical_s": 300}})
     return Autopilot(engine, config, store=MemoryStore())
+
+
+@contextmanager
+def sync_probe(url: sa.URL) -> Iterator[Probe]:
+    engine = sa.create_engine(url)
+    metadata.create_all(engine)
+
+    def run(work: Work) -> Any:
+        with engine.begin() as connection:
+            return work(connection)
+
+    with new_pilot(engine) as pilot:
+        yield Probe(pilot, run, NAPS[url.get_backend_name()])
+    engine.dispose()
+
+
+@contextmanager
+def async_probe(url: sa.URL) -> Iterator[Probe]:
+    backend = url.get_backend_name()
+    engine = create_async_engine(url.set(drivername=ASYNC_DRIVERS[backend]))
+    with asyncio.Runner() as runner:
+
+        async def run(work: Work) -> Any:
+            async with engine.begin() as connection:
+                return await connection.run_sync(work)
+
+        runner.run(run(metadata.create_all))
+        with new_pilot(engine) as pilot:
+            yield Probe(pilot, lambda work: runner.run(run(work)), NAPS[backend])
+        runner.run(engine.dispose())

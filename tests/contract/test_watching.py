@@ -125,15 +125,15 @@ def test_the_product_and_its_version_are_known(probe: Probe) -> None:
     assert database.version[0].isdigit()
 
 
-def test_nothing_is_lost_among_many_threads(sync_probe: Probe) -> None:
+def test_nothing_is_lost_among_many_threads(threads_probe: Probe) -> None:
     query = sa.text("SELECT 1 FROM items")
     threads = [
-        threading.Thread(target=lambda: [sync_probe.run(lambda c: c.execute(query).all()) for _ in range(100)])
+        threading.Thread(target=lambda: [threads_probe.run(lambda c: c.execute(query).all()) for _ in range(100)])
         for _ in range(8)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sync_probe.only("SELECT ? FROM items").calls == 800
-    assert sync_probe.pilot.performance_summary(1).watching.dropped == 0
+    assert threads_probe.only("SELECT ? FROM items").calls == 800
+    assert threads_probe.pilot.performance_summary(1).watching.dropped == 0

@@ -33,7 +33,7 @@ class Listener:
         driver = engine.dialect
         self._hooks: dict[str, Callable[..., bool]] = {
             "do_execute": self._with_parameters(driver.do_execute),
-            "do_executemany": self._with_parameters(driver.do_executemany),
+            "do_executemany": self._with_parameters(driver.do_executemany, many=True),
             "do_execute_no_params": self._without_parameters(driver.do_execute_no_params),
         }
 
@@ -48,7 +48,7 @@ class Listener:
             if event.contains(self._engine, name, hook):
                 event.remove(self._engine, name, hook)
 
-    def _with_parameters(self, execute: Callable[..., None]) -> Callable[..., bool]:
+    def _with_parameters(self, execute: Callable[..., None], *, many: bool = False) -> Callable[..., bool]:
         """A hook that runs ``execute``, the dialect's own way to the driver, between two clock readings."""
         ticks, record = self._ticks, self._record
 
@@ -57,9 +57,9 @@ class Listener:
             try:
                 execute(cursor, statement, parameters, context)
             except BaseException as error:
-                record(context, statement, ticks(), started, None, error)
+                record(context, statement, ticks(), started, None, -1, error)
                 raise
-            record(context, statement, ticks(), started, cursor, None)
+            record(context, statement, ticks(), started, cursor, len(parameters) if many else -1, None)
             return True
 
         return timed
@@ -80,12 +80,15 @@ class Listener:
         ended: float,
         started: float,
         cursor: DBAPICursor | None,
+        sent: int,
         error: BaseException | None,
     ) -> None:
         try:
             compiled = context.compiled
             text = statement[:MAX_STATEMENT] if compiled is None else compiled.string
             rows = -1 if cursor is None else cursor.rowcount
+            if rows < 0 <= sent and context.isinsert:  # asyncpg does not say; every row sent was inserted
+                rows = sent
             code = None if error is None else self._dialect.error_class(error)
             self._recorder.buffer().append(Execution(text, ended, ended - started, rows, code))
         except Exception:  # noqa: BLE001 - the border to the application: no fault of ours may reach its statement
