@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -17,7 +18,7 @@ class Settings(BaseSettings):
     """Folder of everything the program writes when no server is configured."""
 
     host: str = "127.0.0.1"
-    port: int = 8081
+    port: int = Field(default=8081, ge=0, le=65535)
 
     sample_data: bool = True
     """Load the real 2000-2013 price series into an empty database at first start."""

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -27,11 +27,14 @@ from benchmarks.processes import REPOSITORY, finstage, run, surroundings
 from benchmarks.report import Figure, publish
 from dbpilot import Autopilot
 from dbpilot.history.store import MemoryStore
+from dbpilot.testing.servers import start_mariadb, start_postgresql
 
 SEED: Final = 7
 ROUNDS: Final = 400
 STATEMENTS_PER_ROUND: Final = 250
 STARTS: Final = 5
+PANDAS: Final = "pandas to_sql, unchecked"
+QUERY: Final = sa.text("SELECT 1")
 
 PANDAS_PRICES: Final = """
 import sys, pandas, sqlalchemy
@@ -85,21 +88,26 @@ def write_news(path: Path, rows: int) -> None:
 
 
 def imports(folder: Path, databases: Mapping[str, dict[str, str]], rows: int, news: int) -> list[Figure]:
-    """Rows per second and peak memory of both imports, beside pandas on SQLite."""
+    """Rows per second and peak memory of both imports, beside pandas, which checks nothing, on SQLite."""
     prices_file, news_file = folder / "prices.csv", folder / "news.jsonl"
     write_prices(prices_file, rows)
     write_news(news_file, news)
-    figures = []
-    for what, file, count, peer in (("prices", prices_file, rows, PANDAS_PRICES), ("news", news_file, news, PANDAS_NEWS)):
-        for database, env in databases.items():
-            done = run(finstage("import", what, str(file)), env)
-            peers, memory = {}, {}
-            if database == "SQLite":
-                other = run([sys.executable, "-c", peer, str(file), str(folder / f"pandas-{what}.sqlite3")], env)
-                peers["pandas to_sql, unchecked"], memory["pandas to_sql, unchecked"] = count / other.wall_s, other.peak_mib
-            figures.append(Figure(f"import {count:,} {what}, {database}", count / done.wall_s, "rows/s", peers))
-            figures.append(Figure(f"peak memory of that import, {database}", done.peak_mib, "MiB", memory))
-    return figures
+    return [
+        *_imports(databases, "prices", prices_file, rows, PANDAS_PRICES),
+        *_imports(databases, "news", news_file, news, PANDAS_NEWS),
+    ]
+
+
+def _imports(databases: Mapping[str, dict[str, str]], what: str, file: Path, count: int, peer: str) -> Iterator[Figure]:
+    other_database = str(file.with_suffix(".pandas.sqlite3"))
+    other = run([sys.executable, "-c", peer, str(file), other_database], databases["SQLite"])
+    for database, env in databases.items():
+        done = run(finstage("import", what, str(file)), env)
+        beside = database == "SQLite"
+        speed = {PANDAS: count / other.wall_s} if beside else {}
+        memory = {PANDAS: other.peak_mib} if beside else {}
+        yield Figure(f"import {count:,} {what}, {database}", count / done.wall_s, "rows/s", speed)
+        yield Figure(f"peak memory of that import, {database}", done.peak_mib, "MiB", memory)
 
 
 def time_to_answer(command: Callable[[int], list[str]], env: Mapping[str, str]) -> float:
@@ -159,14 +167,28 @@ def watching() -> list[Figure]:
     ]
 
 
+def _databases(folder: Path, servers: ExitStack) -> dict[str, dict[str, str]]:
+    """An environment for each database, with Finstage's empty tables in it; the servers are private and durable."""
+    urls = {"SQLite": None}
+    for name, start in {"MariaDB": start_mariadb, "PostgreSQL": start_postgresql}.items():
+        server = servers.enter_context(start(durable=True))
+        urls[name] = server.create_database("finstage").render_as_string(hide_password=False)
+    environments = {
+        name: surroundings(folder / name, **({"DATABASE_URL": url} if url else {})) for name, url in urls.items()
+    }
+    for env in environments.values():
+        run(finstage("migrate"), env)
+    return environments
+
+
 def _engine() -> sa.Engine:
     return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
 
 
-def _round_us(connection: sa.Connection, query: sa.TextClause = sa.text("SELECT 1")) -> float:
+def _round_us(connection: sa.Connection) -> float:
     started = time.perf_counter()
     for _ in range(STATEMENTS_PER_ROUND):
-        connection.execute(query)
+        connection.execute(QUERY)
     return (time.perf_counter() - started) / STATEMENTS_PER_ROUND * 1e6
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 
 REPOSITORY: Final = Path(__file__).parents[1]
 KIB_PER_MIB: Final = 1024
+POLL_S: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,6 @@ class Run:
 
     wall_s: float
     peak_mib: float
-    output: str
 
 
 def surroundings(var: Path, **settings: str) -> dict[str, str]:
@@ -39,13 +40,25 @@ def run(command: Sequence[str], env: Mapping[str, str]) -> Run:
     Raises:
         RuntimeError: it did not end well; says what it printed.
     """
-    started = time.perf_counter()
-    process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout is not None
-    output = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
+    peak_mib = 0.0
+    with tempfile.TemporaryFile() as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+        while process.poll() is None:
+            peak_mib = max(peak_mib, _peak_mib(process.pid))
+            time.sleep(POLL_S)
+        wall_s = time.perf_counter() - started
+        output.seek(0)
+        printed = output.read().decode(errors="replace")
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {output}")
-    return Run(time.perf_counter() - started, usage.ru_maxrss / KIB_PER_MIB, output)
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {printed}")
+    return Run(wall_s, peak_mib)
+
+
+def _peak_mib(pid: int) -> float:
+    """The highest memory so far. Not from getrusage: that counts what the parent had when it forked."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0.0
+    return next((int(line.split()[1]) / KIB_PER_MIB for line in lines if line.startswith("VmHWM:")), 0.0)

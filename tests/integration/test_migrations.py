@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
-from subprocess import PIPE, Popen
+from pathlib import Path
+from subprocess import PIPE, Popen, run
 
 import pytest
 import sqlalchemy as sa
@@ -156,14 +157,23 @@ def test_a_revision_that_does_not_exist_is_refused(engine: sa.Engine) -> None:
     assert names(engine) == {}
 
 
-def test_two_processes_may_migrate_at_once(engine: sa.Engine, tmp_path: object) -> None:
+def test_two_processes_may_migrate_at_once(engine: sa.Engine, tmp_path: Path) -> None:
     url = engine.url.render_as_string(hide_password=False)
-    surroundings = environment(REPOSITORY / "var", DATABASE_URL=url)
+    surroundings = environment(tmp_path, DATABASE_URL=url)
     command = [sys.executable, "-m", "app.cli", "migrate"]
     both = [Popen(command, env=surroundings, cwd=REPOSITORY, stderr=PIPE, stdout=PIPE) for _ in range(2)]
     ends = [(process.communicate(timeout=60)[1], process.returncode) for process in both]
     assert ends == [(b"", 0), (b"", 0)]
     assert drift(engine) == []
+
+
+def test_alembic_itself_finds_the_same_history(sqlite_url: sa.URL, tmp_path: Path) -> None:
+    surroundings = environment(tmp_path, DATABASE_URL=str(sqlite_url))
+    for command in ("upgrade head", "check"):
+        alembic = [sys.executable, "-m", "alembic.config", *command.split()]
+        done = run(alembic, env=surroundings, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert "No new upgrade operations detected." in done.stdout
 
 
 def test_text_is_told_apart_to_the_letter_in_every_language(engine: sa.Engine) -> None:

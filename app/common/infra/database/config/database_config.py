@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.errors import UnusableDatabaseURL
 from app.settings import Settings
 
 POOL: Final[dict[str, Any]] = {
@@ -36,10 +37,6 @@ DRIVERS: Final = {
     "sqlite": "sqlite+pysqlite",
 }
 """Short names as people and platforms write them, and the driver that this application ships for each."""
-
-
-class UnusableDatabaseURL(ValueError):
-    """DATABASE_URL names no database that Finstage can use."""
 
 
 class DatabaseSettings(BaseSettings):

@@ -1,0 +1,324 @@
+"""The ``finstage`` command: data on stdout, everything said about it on stderr, the outcome in the exit code."""
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import ValidationError
+
+from app.errors import DatabaseFailed, ExitCode, FinstageError, RefusedForSafety, UnusableInput
+from app.progress import Progress
+from app.settings import Settings
+from app.terminal import progress_shown, say
+
+# Commands import what they need when they run: `finstage --help` does not wait for a database driver.
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.engine import URL
+    from sqlalchemy.exc import DBAPIError
+
+    from app.market.ingest.rows import BadRow, Counts
+
+GRACE_S = 10
+"""How long requests that are under way may take to end after Ctrl-C."""
+
+# Tracebacks without the values of variables, which may be secret.
+finstage = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+imports = typer.Typer(no_args_is_help=True, help="Bring in data of your own: prices or news.")
+finstage.add_typer(imports, name="import")
+
+File = Annotated[Path, typer.Argument(help="The file; docs/data.md shows its formats.", show_default=False)]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row and change nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+
+
+def main() -> None:
+    """Runs the command that the arguments name, and ends the program with its exit code."""
+    try:
+        finstage()
+    except FinstageError as error:
+        say(f"finstage: {error}")
+        sys.exit(error.exit_code)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("finstage-market-data"))
+        raise typer.Exit
+
+
+@finstage.callback()
+def _finstage(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Finstage Market Data: daily prices, news and technical signals.
+
+    DATABASE_URL names the database; without it everything lives in one SQLite file under var/.
+    """
+
+
+@finstage.command()
+def serve() -> None:
+    """Serve the application; bring the tables up to date and load the sample prices first.
+
+    Example: FINSTAGE_PORT=8082 finstage serve
+    """
+    try:
+        _serve(_settings())
+    except KeyboardInterrupt:
+        say("stopped")
+
+
+@finstage.command()
+def migrate(
+    revision: Annotated[str, typer.Option(help="Where to go, forward or back: 0001, 0002 or head.")] = "head",
+) -> None:
+    """Bring the tables to a revision; the data in them is kept.
+
+    Example: finstage migrate
+    """
+    from app import migrate as migrations
+
+    with _database() as engine:
+        before = migrations.current(engine)
+        migrations.move(engine, revision)
+        typer.echo(_moved(engine.url, before, migrations.current(engine)))
+
+
+@imports.command("prices")
+def import_prices(
+    file: File,
+    symbol: Annotated[
+        str | None, typer.Option(help="Whose prices these are, where the file has no such column (default: its name).")
+    ] = None,
+    strict: Strict = False,
+    as_json: Json = False,
+) -> None:
+    """Import daily prices from CSV or Parquet; what is there already stays.
+
+    Example: finstage import prices examples/prices.csv
+    """
+    from app.market.ingest import prices
+
+    _import(
+        file,
+        as_json,
+        lambda engine, tell, progress: prices.import_prices(
+            engine, file, symbol=symbol, strict=strict, tell=tell, progress=progress
+        ),
+    )
+
+
+@imports.command("news")
+def import_news(file: File, strict: Strict = False, as_json: Json = False) -> None:
+    """Import news from JSON Lines; what is there already is skipped.
+
+    Example: finstage import news examples/news.jsonl
+    """
+    from app.market.ingest import news
+
+    _import(
+        file,
+        as_json,
+        lambda engine, tell, progress: news.import_news(engine, file, strict=strict, tell=tell, progress=progress),
+    )
+
+
+@finstage.command()
+def signals() -> None:
+    """Compute the signals of all symbols and their outcomes from the prices; run it after an import.
+
+    Example: finstage signals
+    """
+    from app.market.refresh import compute_signals
+
+    with _current_database() as engine, progress_shown() as progress:
+        counts = compute_signals(engine, progress=progress)
+    typer.echo(f"signals {counts.signals}, outcomes {counts.outcomes}")
+
+
+@finstage.command()
+def generate(
+    news: Annotated[int, typer.Option(min=0, help="How many pieces of news.")] = 2_000_000,
+    signals: Annotated[int, typer.Option(min=0, help="How many signals, each with an outcome.")] = 5_000_000,
+    symbols: Annotated[int, typer.Option(min=1, help="How many symbols.")] = 1_000,
+    years: Annotated[int, typer.Option(min=1, help="How many years of history.")] = 20,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 7,
+) -> None:
+    """Fill the database with made-up market data, for measuring.
+
+    Example: finstage generate --news 2_000_000 --signals 5_000_000 --seed 7
+    """
+    from app.market.bulk import BulkLoadFailed
+    from app.market.generate import BadPlan, Plan, TablesNotEmpty, generate
+
+    try:
+        plan = Plan(news=news, signals=signals, symbols=symbols, years=years, seed=seed)
+        with _current_database() as engine, progress_shown() as progress:
+            counts = generate(engine, plan, progress)
+    except BadPlan as error:
+        raise UnusableInput(str(error)) from None
+    except TablesNotEmpty as error:
+        raise RefusedForSafety(str(error)) from None
+    except BulkLoadFailed as error:
+        raise DatabaseFailed(str(error)) from None
+    typer.echo(", ".join(f"{table} {count}" for table, count in counts.items()))
+
+
+def _import(file: Path, as_json: bool, run: "Callable[[Engine, Callable[[BadRow], None], Progress], Counts]") -> None:
+    from app.market.ingest.rows import Counts, ImportStopped, StrictlyRefused
+
+    def tell(bad: "BadRow") -> None:
+        say(f"{file}:{bad.line}: {bad.reason}")
+
+    with _current_database() as engine:
+        try:
+            with progress_shown() as progress:
+                counts = run(engine, tell, progress)
+        except StrictlyRefused as refused:
+            tell(refused.bad)
+            say("nothing was changed")
+            counts = Counts(refused=1)
+        except ImportStopped as stopped:
+            say(_what_is_safe(file, stopped.counts))
+            raise stopped.cause from None
+    typer.echo(_summary(file, counts, as_json))
+    if counts.refused:
+        raise typer.Exit(ExitCode.FINDINGS)
+
+
+def _summary(file: Path, counts: "Counts", as_json: bool) -> str:
+    if as_json:
+        return json.dumps({"file": str(file), **asdict(counts)})
+    return f"imported {counts.imported}, already there {counts.already_there}, refused {counts.refused} ({file})"
+
+
+def _what_is_safe(file: Path, counts: "Counts") -> str:
+    saved = counts.imported + counts.already_there
+    if not saved:
+        return f"stopped: nothing of {file} was imported; run the same command again"
+    return f"stopped: {saved:,} rows of {file} are safely in the database; run the same command again for the rest"
+
+
+def _serve(settings: Settings) -> None:
+    import uvicorn
+
+    with _listening(settings) as listener:
+        _prepare(settings)
+        typer.echo(f"Finstage Market Data: http://{settings.host}:{listener.getsockname()[1]} (Ctrl-C ends it)")
+        server = uvicorn.Server(uvicorn.Config("app.main:create_app", factory=True, timeout_graceful_shutdown=GRACE_S))
+        server.run(sockets=[listener])
+    if not server.started:
+        raise typer.Exit(ExitCode.INTERNAL)
+
+
+def _prepare(settings: Settings) -> None:
+    """The tables are up to date, and there is something in them."""
+    from app import migrate as migrations
+
+    with _database() as engine:
+        before = migrations.current(engine)
+        migrations.upgrade(engine)
+        after = migrations.current(engine)
+        if before != after:
+            say(_moved(engine.url, before, after))
+        if settings.sample_data:
+            _load_sample(engine)
+
+
+def _load_sample(engine: "Engine") -> None:
+    from app.market.sample import load_sample
+
+    with progress_shown() as progress:
+        loaded = load_sample(engine, progress)
+    if loaded:
+        say("loaded the sample prices of AAPL, FB, GOOG, IBM and MSFT, 2000-2013")
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    """The port is ours before any work is done for it."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family)
+    except (OSError, OverflowError) as error:
+        number = getattr(error, "errno", None) or 0
+        reason = os.strerror(number) if number > 0 else str(error)
+        raise UnusableInput(
+            f"cannot listen on {settings.host} port {settings.port}: {reason}; choose another with FINSTAGE_PORT "
+            "(or FINSTAGE_HOST)"
+        ) from None
+    with listener:
+        yield listener
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "_".join(map(str, first["loc"])).upper()
+        raise UnusableInput(f"FINSTAGE_{name.removeprefix('FINSTAGE_')}: {first['msg']}") from None
+
+
+@contextmanager
+def _current_database() -> "Iterator[Engine]":
+    """The database, with its tables as this program needs them."""
+    from app import migrate as migrations
+
+    with _database() as engine:
+        migrations.require_head(engine)
+        yield engine
+
+
+@contextmanager
+def _database() -> "Iterator[Engine]":
+    """The database that DATABASE_URL names; when it fails, one line says so and repeats no password."""
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    _settings()
+    from app.common.infra.database.config.database_config import engine  # reads the environment when imported
+
+    try:
+        yield engine
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseFailed(_why(engine.url, error)) from None
+    finally:
+        engine.dispose()
+
+
+def _why(url: "URL", error: "DBAPIError") -> str:
+    said = error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig
+    reason = (str(said).splitlines() or [""])[0].rstrip(".")
+    if url.password:
+        reason = reason.replace(url.password, "***")
+    hint = " Is it running, and is DATABASE_URL right?" if error.statement is None else ""  # it was never reached
+    return f"the database at {_place(url)} cannot be used: {reason}.{hint}"
+
+
+def _place(url: "URL") -> str:
+    """Where the database is, without the secrets that its address may hold."""
+    if url.host is None:
+        return str(url.database)
+    port = f":{url.port}" if url.port else ""
+    return f"{url.get_backend_name()}://{url.host}{port}/{url.database or ''}"
+
+
+def _moved(url: "URL", before: str | None, after: str | None) -> str:
+    if before == after:
+        return f"the tables in {_place(url)} are at revision {after}"
+    return f"the tables in {_place(url)} are at revision {after} now (before: {before or 'none'})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The history of Finstage's tables, one step per file."""
