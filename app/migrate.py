@@ -49,6 +49,16 @@ def at_head(engine: Engine) -> bool:
     return current(engine) == head()
 
 
+def require_tables(engine: Engine) -> None:
+    """Returns only when there are tables, at whichever revision.
+
+    Raises:
+        TablesNotReady: there are none; says what to do.
+    """
+    if current(engine) is None:
+        raise TablesNotReady("the database has no tables yet: run `finstage migrate` first")
+
+
 def require_head(engine: Engine) -> None:
     """Returns only when the tables are as this program needs them.
 

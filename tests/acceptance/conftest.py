@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.support import Finstage, environment, run_cli, serving
+from tests.support import Finstage, environment, run_cli, serving
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.acceptance.support import part, run_cli, run_python
+from tests.support import part, run_cli, run_python
 
 IMPORTS = """
 import asyncio, json, time

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.support import part
+from tests.support import part
 
 
 def _rules() -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.acceptance.support import Finstage, part
+from tests.support import Finstage, part
 
 NOW = [
     "/api/database/query-stats",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.support import REPOSITORY, part
+from tests.support import REPOSITORY, part
 
 
 def _figure(name: str) -> dict[str, Any]:

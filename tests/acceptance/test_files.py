@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.acceptance.support import REPOSITORY, part
+from tests.support import REPOSITORY, part
 
 DATABASE = "app.common.infra.database"
 

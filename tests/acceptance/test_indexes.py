@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.market.models import Base
-from tests.acceptance.support import Finstage, part
+from tests.support import Finstage, part
 
 TABLES = ["contents", "daily_prices", "signal_outcomes", "symbols", "technical_signals"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.support import REPOSITORY, Finstage, part
+from tests.support import REPOSITORY, Finstage, part
 
 NAMES = [
     "finstage_db_operation_duration_seconds_sum",

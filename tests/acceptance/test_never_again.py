@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from app.common.infra.database.monitoring.query_monitor import QueryMonitor
 from dbpilot import PilotConfig
-from tests.acceptance.support import Finstage, part
 from tests.acceptance.test_calls import GENERATED, IMPORTS
+from tests.support import Finstage, part
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_resize_really_resizes(finstage: Finstage) -> None:
 
 @part("retention")
 def test_only_archived_rows_are_deleted(env: dict[str, str]) -> None:
-    from tests.acceptance.support import run_cli, run_python
+    from tests.support import run_cli, run_python
 
     assert run_cli(*GENERATED, env=env).returncode == 0
     run_python(IMPORTS + "\nasyncio.run(run_database_cleanup(engine, dry_run=False))", env)

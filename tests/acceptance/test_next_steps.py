@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.acceptance.support import part
+from tests.support import part
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.common.infra.database.config.database_config import engine_options
-from tests.acceptance.support import Finstage, part
+from tests.support import Finstage, part
 
 MYSQL = sa.make_url("mysql+pymysql://user@host/finstage")
 

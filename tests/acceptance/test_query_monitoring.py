@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from app.common.infra.database.monitoring.query_monitor import QueryMonitor, pilot_config
 from dbpilot import PilotConfig
-from tests.acceptance.support import part
+from tests.support import part
 
 
 @pytest.fixture

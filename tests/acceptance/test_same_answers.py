@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from tests.acceptance.support import Finstage, environment, serving
+from tests.support import Finstage, environment, serving
 
 PATHS = [
     "/api/market/symbols",

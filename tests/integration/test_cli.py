@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 import pytest
 import sqlalchemy as sa
 
-from tests.acceptance.support import REPOSITORY, environment, run_cli
+from tests.support import REPOSITORY, environment, run_cli
 
 PRICES = "symbol,date,open,high,low,close,volume\nFB,2012-05-18,42.05,45,38,38.23,573576400\n"
 BAD_PRICE = "FB,2012-05-22,32.61,30,31.5,31,101786600\n"
@@ -113,7 +113,7 @@ def test_an_unusable_file_ends_with_2_and_one_line(
     assert rows(env, "daily_prices") == 0
 
 
-@pytest.mark.parametrize("command", [["import", "prices", "p.csv"], ["signals"], ["generate"]])
+@pytest.mark.parametrize("command", [["import", "prices", "p.csv"], ["signals"]])
 def test_tables_that_are_not_ready_end_with_5_and_the_fix(bare: dict[str, str], command: list[str]) -> None:
     done = run_cli(*command, env=bare)
     assert (done.returncode, done.stdout) == (5, "")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import date
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from app import migrate
 from app.common.infra.database.config.database_config import Base, make_engine
 from app.market.generate import Plan, TablesNotEmpty, generate
 from app.market.models import Content, DailyPrice, SignalOutcome, Symbol, TechnicalSignal
+from tests.support import environment, run_cli
 
 PLAN = Plan(news=300, signals=45_000, symbols=20, years=1, seed=7)  # signals in two blocks
 COUNTS = {
@@ -20,7 +22,7 @@ COUNTS = {
     "contents": 300,
     "technical_signals": 45_000,
 }
-FINGERPRINT = "?"
+FINGERPRINT = "f327185bda2311355556254ec3f7e0fec614fa4d257bd6765c160ee458a9f9e4"
 TABLES = [Base.metadata.tables[each.__tablename__] for each in (Symbol, DailyPrice, Content, TechnicalSignal)]
 OUTCOMES = Base.metadata.tables[SignalOutcome.__tablename__]
 
@@ -125,3 +127,15 @@ def test_a_plan_of_prices_alone_fills_no_other_table(sqlite_engine):
     counts = generate(sqlite_engine, Plan(symbols=3, years=1))
     assert (counts["contents"], counts["technical_signals"], counts["signal_outcomes"]) == (0, 0, 0)
     assert count(sqlite_engine, TABLES[1]) == counts["daily_prices"] > 700
+
+
+def test_the_command_fills_tables_of_either_revision(tmp_path: Path) -> None:
+    plan = ("generate", "--news", "1_000", "--signals", "1_000", "--symbols", "4", "--years", "2")
+    printed = []
+    for revision in ("0001", "0002"):
+        env = environment(tmp_path / revision)
+        assert "run `finstage migrate` first" in run_cli(*plan, env=env).stderr
+        assert run_cli("migrate", "--revision", revision, env=env).returncode == 0
+        printed.append(run_cli(*plan, env=env).stdout)
+    assert printed[0] == printed[1]
+    assert "contents 1000, technical_signals 1000" in printed[0]

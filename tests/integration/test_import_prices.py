@@ -21,7 +21,7 @@ from app.market.bulk_insert import insert_new
 from app.market.ingest.prices import import_prices
 from app.market.ingest.rows import BadRow, Counts, ImportStopped, StrictlyRefused
 from app.market.models import DailyPrice, Symbol
-from tests.acceptance.support import REPOSITORY, environment
+from tests.support import REPOSITORY, environment
 
 PRICES = Base.metadata.tables["daily_prices"]
 HEADER = "symbol,date,open,high,low,close,volume"

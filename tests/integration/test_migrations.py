@@ -15,7 +15,7 @@ from app import migrate
 from app.common.infra.database.config.database_config import Base, make_engine
 from app.market.models import Content, DailyPrice, SignalOutcome, Symbol, TechnicalSignal
 from app.migrations.steps import RefusedStep
-from tests.acceptance.support import REPOSITORY, environment
+from tests.support import REPOSITORY, environment
 
 AS_FOUND = {
     "contents": {"idx_contents_symbol"},

@@ -20,7 +20,7 @@ from app.market.ingest.news import content_hash
 from app.market.outcomes import Outcome, outcome
 
 PLAN = Plan(news=3_000, signals=50_000, symbols=100, years=2, seed=7)
-FINGERPRINT = "?"
+FINGERPRINT = "8e8f3633155f1c45282596655291e0831129a82b698d9905f9127eec153617f7"
 
 
 @cache
@@ -177,8 +177,8 @@ def test_as_many_signals_as_there_can_be_are_still_all_different():
 
 
 def test_more_signals_than_there_can_be_are_refused():
-    with pytest.raises(BadPlan, match="at most 102157 do: ask for fewer signals"):
-        _ = SignalBook(make_market(Plan(signals=102_158, symbols=1, years=1))).per_day
+    with pytest.raises(BadPlan, match="at most 102564 do: ask for fewer signals"):
+        _ = SignalBook(make_market(Plan(signals=102_565, symbols=1, years=1))).per_day
 
 
 def test_signals_are_in_order_and_on_the_grid_of_their_timeframe():

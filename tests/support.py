@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 30
 
