@@ -27,8 +27,11 @@ class QueryStats:
     error_classes: dict[str, int]
     slow: int
     rows: int
-    """Rows affected or returned, where the driver says."""
+    """Rows affected or fetched, where the driver says."""
     total_s: float
+    """Time in the driver: executing statements and fetching their rows."""
+    fetch_s: float
+    """Of which fetching."""
     mean_s: float
     min_s: float
     max_s: float
@@ -135,6 +138,7 @@ def query_stats(pattern: Pattern, tally: Tally) -> QueryStats:
         slow=tally.slow,
         rows=tally.rows,
         total_s=tally.total_s,
+        fetch_s=tally.fetch_s,
         mean_s=tally.mean_s,
         min_s=tally.min_s,
         max_s=tally.max_s,

@@ -40,7 +40,7 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Opener]:
 def _tally(*durations_s: float, at: datetime = NOON, error: str | None = None) -> Tally:
     tally = Tally()
     for duration_s in durations_s:
-        tally.add(at, duration_s, rows=2, error=error, slow_s=1)
+        tally.add(at, duration_s, duration_s / 2, rows=2, error=error, slow_s=1)
     return tally
 
 
@@ -58,6 +58,7 @@ def test_what_is_written_is_read_the_same(open_store: Opener) -> None:
     assert read[READ.id].errors == tally.errors
     assert (read[READ.id].calls, read[READ.id].slow, read[READ.id].rows) == (2, 1, 4)
     assert (read[READ.id].min_s, read[READ.id].max_s, read[READ.id].last_seen) == (0.25, 1.5, NOON)
+    assert (read[READ.id].total_s, read[READ.id].fetch_s) == (1.75, 0.875)
     assert open_store().patterns([READ.id, WRITE.id, "unknown"]) == {READ.id: READ, WRITE.id: WRITE}
 
 

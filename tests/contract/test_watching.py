@@ -1,5 +1,6 @@
 """What the pilot sees of an application's statements, the same on every database."""
 
+import gc
 import threading
 
 import pytest
@@ -29,6 +30,28 @@ def test_the_application_gets_its_rows_untouched(probe: Probe) -> None:
     streamed = query.execution_options(yield_per=50)
     assert probe.run(lambda connection: connection.scalars(query).all()) == list(range(500))
     assert probe.run(lambda connection: connection.scalars(streamed).all()) == list(range(500))
+
+
+def test_fetching_is_timed_and_its_rows_are_counted(probe: Probe) -> None:
+    probe.run(lambda connection: _insert(connection, *range(500)))
+    query = sa.select(items.c.id)
+    probe.run(lambda connection: connection.execute(query).all())
+    probe.run(lambda connection: connection.execute(query.execution_options(yield_per=7)).all())
+    probe.run(lambda connection: list(connection.execute(query)))
+    probe.run(lambda connection: connection.execute(query).first())
+    line = probe.only("SELECT items.id")
+    assert line.calls == 4
+    assert 1501 <= line.rows <= 1507, "first() may have fetched a buffer"
+    assert 0 < line.fetch_s < line.total_s
+
+
+def test_a_result_that_nobody_reads_is_counted(probe: Probe) -> None:
+    def read_nothing(connection: sa.Connection) -> None:
+        connection.execute(sa.select(items.c.name))
+
+    probe.run(read_nothing)
+    gc.collect()
+    assert probe.only("SELECT items.name").calls == 1
 
 
 def test_many_rows_sent_at_once_are_one_call_with_their_rows(probe: Probe) -> None:

@@ -1,5 +1,6 @@
 """The application never suffers: whatever breaks inside the pilot is counted and shown, and the statement runs."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +88,32 @@ def test_an_error_of_ours_never_reaches_the_statement(engine: sa.Engine, monkeyp
         _select(engine, 3)
         monkeypatch.undo()
         assert pilot.performance_summary(hours=1).watching.failures == 3
+
+
+def test_an_error_while_rows_are_fetched_is_counted_and_reaches_the_application(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def add_function(connection: sqlite3.Connection, _: object) -> None:
+        connection.create_function("fail_at_3", 1, lambda number: 1 / (3 - number))
+
+    numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 9) SELECT fail_at_3(n) FROM c"
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        with engine.connect() as connection, pytest.raises(OperationalError):
+            connection.execute(sa.text(numbers)).all()
+        [line] = pilot.query_stats(1, 10).patterns
+        assert (line.calls, line.errors, line.error_classes) == (1, 1, {"OperationalError SQLITE_ERROR": 1})
+
+
+def test_slow_fetching_is_slow(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def add_function(connection: sqlite3.Connection, _: object) -> None:
+        connection.create_function("nap", 1, lambda number: time.sleep(0.02 if number == 2 else 0))
+
+    config = _config(slow_s=0.02)
+    with Autopilot(engine, config, store=MemoryStore()) as pilot:
+        with engine.connect() as connection:
+            connection.execute(sa.text("SELECT nap(1) UNION ALL SELECT nap(2)")).all()
+        [slow] = pilot.slow_queries(1, 10).queries
+        assert (slow.rows, slow.duration_s >= 0.02) == (2, True)
 
 
 def test_a_worker_that_stumbles_goes_on(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:

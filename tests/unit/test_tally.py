@@ -59,10 +59,10 @@ def test_a_histogram_comes_back_from_its_bytes(values: list[float]) -> None:
 
 def test_a_tally_counts_failures_among_the_calls() -> None:
     tally = Tally()
-    tally.add(NOON, 0.5, rows=3, error=None, slow_s=1)
-    tally.add(NOON + timedelta(seconds=1), 1.0, rows=-1, error="IntegrityError 1062", slow_s=1)
+    tally.add(NOON, 0.5, 0.25, rows=3, error=None, slow_s=1)
+    tally.add(NOON + timedelta(seconds=1), 1.0, 0.0, rows=-1, error="IntegrityError 1062", slow_s=1)
     assert (tally.calls, tally.failed, tally.slow, tally.rows) == (2, 1, 1, 3)
-    assert (tally.mean_s, tally.min_s, tally.max_s) == (0.75, 0.5, 1.0)
+    assert (tally.mean_s, tally.min_s, tally.max_s, tally.fetch_s) == (0.75, 0.5, 1.0, 0.25)
     assert tally.last_seen == NOON + timedelta(seconds=1)
 
 
@@ -71,7 +71,7 @@ def test_merged_tallies_count_as_if_counted_once() -> None:
     for number, part in enumerate(apart):
         for duration_s in (0.1, 2.0 + number):
             for tally in (part, whole):
-                tally.add(NOON + timedelta(hours=number), duration_s, 1, f"E{number}", slow_s=1)
+                tally.add(NOON + timedelta(hours=number), duration_s, 0.01, 1, f"E{number}", slow_s=1)
     apart[0].merge(apart[1])
     assert apart[0].histogram.buckets == whole.histogram.buckets
     assert (apart[0].calls, apart[0].slow, apart[0].errors) == (whole.calls, whole.slow, whole.errors)

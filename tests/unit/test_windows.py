@@ -18,7 +18,7 @@ def _windows(**config: float) -> QueryWindows:
 
 
 def _ran(statement: str, duration_s: float = 0.01, error: str | None = None) -> Execution:
-    return Execution(statement, 0.0, duration_s, 1, error)
+    return Execution(statement, 0.0, duration_s, 0.0, 1, error)
 
 
 def test_patterns_over_the_limit_are_counted_as_other() -> None:

@@ -26,6 +26,7 @@ windows = Table(
     Column("slow", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),
     Column("total_s", Double, nullable=False),
+    Column("fetch_s", Double, nullable=False),
     Column("min_s", Double, nullable=False),
     Column("max_s", Double, nullable=False),
     Column("last_seen_s", Double, nullable=False),

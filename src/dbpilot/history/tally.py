@@ -91,8 +91,10 @@ class Tally:
     calls: int = 0
     slow: int = 0
     rows: int = 0
-    """Rows that the driver reported as affected or returned; drivers that do not know count nothing."""
+    """Rows affected or fetched; drivers that do not know how many were affected count nothing."""
     total_s: float = 0.0
+    fetch_s: float = 0.0
+    """Of the total, the time in which rows were fetched."""
     min_s: float = float("inf")
     max_s: float = 0.0
     last_seen: datetime = NEVER
@@ -100,12 +102,13 @@ class Tally:
     """How often which class of error; failed executions are among the calls."""
     histogram: LatencyHistogram = field(default_factory=LatencyHistogram)
 
-    def add(self, at: datetime, duration_s: float, rows: int, error: str | None, slow_s: float) -> None:
+    def add(self, at: datetime, duration_s: float, fetch_s: float, rows: int, error: str | None, slow_s: float) -> None:
         """Count one execution that ended ``at``."""
         self.calls += 1
         self.slow += duration_s >= slow_s
         self.rows += max(rows, 0)  # drivers say -1 for "not known"
         self.total_s += duration_s
+        self.fetch_s += fetch_s
         self.min_s = min(self.min_s, duration_s)
         self.max_s = max(self.max_s, duration_s)
         self.last_seen = max(self.last_seen, at)
@@ -119,6 +122,7 @@ class Tally:
         self.slow += other.slow
         self.rows += other.rows
         self.total_s += other.total_s
+        self.fetch_s += other.fetch_s
         self.min_s = min(self.min_s, other.min_s)
         self.max_s = max(self.max_s, other.max_s)
         self.last_seen = max(self.last_seen, other.last_seen)

@@ -4,8 +4,8 @@ It uses SQLAlchemy's ``do_execute`` events, which replace the call to the driver
 of ``before_cursor_execute`` / ``after_cursor_execute`` listeners and see failures without a second hook. A
 ``do_execute`` listener of the application that was attached earlier and returns True hides its statements from us.
 
-What is timed is the driver's execute call. Rows that the driver fetches later (SQLite, server-side cursors) are not
-in it.
+What is timed is the driver: its execute call and its fetch calls, not what the application does between them. An
+execution that answers rows is recorded when its cursor is closed, or collected.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from dbpilot.clock import Clock
 from dbpilot.dialects import Dialect
+from dbpilot.queries.cursor import WatchedCursor
 from dbpilot.queries.recorder import MAX_STATEMENT, Execution, Recorder
 
 
@@ -50,16 +51,16 @@ class Listener:
 
     def _with_parameters(self, execute: Callable[..., None], *, many: bool = False) -> Callable[..., bool]:
         """A hook that runs ``execute``, the dialect's own way to the driver, between two clock readings."""
-        ticks, record = self._ticks, self._record
+        ticks, succeeded, failed = self._ticks, self._succeeded, self._failed
 
         def timed(cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext) -> bool:
             started = ticks()
             try:
                 execute(cursor, statement, parameters, context)
             except BaseException as error:
-                record(context, statement, ticks(), started, None, -1, error)
+                failed(context, statement, ticks() - started, error)
                 raise
-            record(context, statement, ticks(), started, cursor, len(parameters) if many else -1, None)
+            succeeded(context, statement, ticks() - started, cursor, len(parameters) if many else -1)
             return True
 
         return timed
@@ -73,23 +74,35 @@ class Listener:
         timed = self._with_parameters(execute_only)
         return lambda cursor, statement, context: timed(cursor, statement, None, context)
 
-    def _record(
-        self,
-        context: ExecutionContext,
-        statement: str,
-        ended: float,
-        started: float,
-        cursor: DBAPICursor | None,
-        sent: int,
-        error: BaseException | None,
+    def _succeeded(
+        self, context: ExecutionContext, statement: str, execute_s: float, cursor: DBAPICursor, sent: int
     ) -> None:
         try:
-            compiled = context.compiled
-            text = statement[:MAX_STATEMENT] if compiled is None else compiled.string
-            rows = -1 if cursor is None else cursor.rowcount
+            text = _text(context, statement)
+            if cursor.description is not None and not context.executemany:
+                # SQLite does most of the work when rows are fetched: results take their cursor from here.
+                context.cursor = WatchedCursor(cursor, self._ticks, self._fetched, text, execute_s)
+                return
+            rows = cursor.rowcount
             if rows < 0 <= sent and context.isinsert:  # asyncpg does not say; every row sent was inserted
                 rows = sent
-            code = None if error is None else self._dialect.error_class(error)
-            self._recorder.buffer().append(Execution(text, ended, ended - started, rows, code))
+            self._recorder.buffer().append(Execution(text, self._ticks(), execute_s, 0.0, rows, None))
         except Exception:  # noqa: BLE001 - the border to the application: no fault of ours may reach its statement
             self.failures += 1
+
+    def _failed(self, context: ExecutionContext, statement: str, execute_s: float, error: BaseException) -> None:
+        self._fetched(_text(context, statement), execute_s, 0.0, -1, error)
+
+    def _fetched(self, text: str, execute_s: float, fetch_s: float, rows: int, error: BaseException | None) -> None:
+        try:
+            code = None if error is None else self._dialect.error_class(error)
+            done = Execution(text, self._ticks(), execute_s + fetch_s, fetch_s, rows, code)
+            self._recorder.buffer().append(done)
+        except Exception:  # noqa: BLE001 - as above
+            self.failures += 1
+
+
+def _text(context: ExecutionContext, statement: str) -> str:
+    """The text that SQLAlchemy caches with the compiled statement: short, whatever the length of its lists."""
+    compiled = context.compiled
+    return statement[:MAX_STATEMENT] if compiled is None else compiled.string

@@ -17,8 +17,11 @@ class Execution(NamedTuple):
     ended: float
     """The clock's ticks at its end."""
     duration_s: float
+    """In the driver: executing and fetching."""
+    fetch_s: float
+    """Of which fetching."""
     rows: int
-    """As the driver says: -1 for not known."""
+    """Affected or fetched; -1 for not known."""
     error: str | None
 
 

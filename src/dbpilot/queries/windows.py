@@ -60,7 +60,7 @@ class QueryWindows:
         pattern = self._counted_as(self._pattern_of(execution.statement))
         slow_s = self._config.slow_s
         tally = self.current.tallies.setdefault(pattern.id, Tally())
-        tally.add(at, execution.duration_s, execution.rows, execution.error, slow_s)
+        tally.add(at, execution.duration_s, execution.fetch_s, execution.rows, execution.error, slow_s)
         slow = execution.duration_s >= slow_s
         self._series(pattern).add(execution.duration_s, failed=execution.error is not None, slow=slow)
         if slow and len(self.slow) < MAX_SLOW_PER_WINDOW:

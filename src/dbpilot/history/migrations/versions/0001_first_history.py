@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("slow", sa.BigInteger, nullable=False),
         sa.Column("row_count", sa.BigInteger, nullable=False),
         sa.Column("total_s", sa.Double, nullable=False),
+        sa.Column("fetch_s", sa.Double, nullable=False),
         sa.Column("min_s", sa.Double, nullable=False),
         sa.Column("max_s", sa.Double, nullable=False),
         sa.Column("last_seen_s", sa.Double, nullable=False),
