@@ -8,7 +8,7 @@ from dbpilot.history.store import OTHER_ID
 from dbpilot.queries.recorder import Buffer, Execution, Recorder
 from dbpilot.queries.windows import MAX_SERIES, MAX_SLOW_PER_WINDOW, QueryWindows
 from dbpilot.sql.syntax import SQLITE
-from dbpilot.testing.fakes import FakeClock
+from dbpilot.testing import FakeClock
 
 CLOCK = FakeClock()
 

@@ -1,1 +1,5 @@
-"""What tests of dbpilot, and of applications that use it, need: private servers of every database it knows."""
+"""What tests of database applications need: a clock that obeys, and real servers that clean up after themselves."""
+
+from dbpilot.testing.fakes import FakeClock
+
+__all__ = ["FakeClock"]
