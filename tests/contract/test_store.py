@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 
+from dbpilot.history import schema
 from dbpilot.history.sql_store import SqlStore
 from dbpilot.history.store import Batch, MemoryStore, Pattern, SlowQuery, Store, Window
 from dbpilot.history.tally import Tally
 
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-READ = Pattern("a" * 16, "SELECT 한국 FROM t WHERE id = ?", "SELECT", ("t",))
+READ = Pattern("a" * 16, "SELECT 한국 FROM t WHERE 📈 = ?", "SELECT", ("t",))
 WRITE = Pattern("b" * 16, "INSERT INTO t VALUES (?)" + " " * 70_000, "INSERT", ("t", "s.u"))
 
 Opener = Callable[[], Store]
@@ -71,6 +74,13 @@ def test_what_two_processes_write_adds_up(open_store: Opener) -> None:
     assert len(other.slow(NOON, NOON + HOUR, limit=10)) == 2
 
 
+def test_a_window_that_comes_twice_adds_up(open_store: Opener) -> None:
+    store = open_store()
+    store.write(_batch(_tally(0.25)))
+    store.write(_batch(_tally(0.5)))
+    assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 2
+
+
 def test_only_the_asked_for_time_is_read(open_store: Opener) -> None:
     store = open_store()
     for hours in range(4):
@@ -94,3 +104,15 @@ def test_an_empty_history_answers(open_store: Opener) -> None:
     assert store.tallies(NOON, NOON + HOUR) == {}
     assert store.patterns(["unknown"]) == {}
     assert store.slow(NOON, NOON + HOUR, 10) == []
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL) -> None:
+    store = SqlStore(database_url.render_as_string(hide_password=False))
+    store.forget(NOON)
+    store.close()
+    engine = sa.create_engine(database_url)
+    with engine.connect() as connection:
+        options = {"version_table": "dbpilot_schema_version"}
+        found = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(found, schema.metadata) == []
+    engine.dispose()

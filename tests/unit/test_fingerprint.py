@@ -120,6 +120,12 @@ def test_a_quoted_value_of_any_characters_is_one_value(value: str) -> None:
     assert fingerprint(f"SELECT {escaped} FROM t", MYSQL).text == "SELECT ? FROM t"
 
 
+def test_the_text_can_be_stored_anywhere() -> None:
+    text = fingerprint("SELECT \0a FROM \ud800b WHERE c = '\0'", SQLITE).text
+    assert text.encode().isascii()
+    assert "\0" not in text
+
+
 def test_a_statement_without_end_is_cut_and_says_so() -> None:
     long = "SELECT a FROM t WHERE " + " OR ".join(f"c{number} = 1" for number in range(MAX_TEXT))
     assert len(fingerprint(long, SQLITE).text) < 2 * MAX_TEXT

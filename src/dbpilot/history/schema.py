@@ -20,8 +20,10 @@ windows = Table(
     "dbpilot_windows",
     metadata,
     Column("start_s", BigInteger, primary_key=True, autoincrement=False),
-    Column("pattern_id", String(32), primary_key=True),
     Column("process", String(32), primary_key=True),
+    # Counted within the process: a clock set back, or a pilot started again, may bring the same window twice.
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("pattern_id", String(32), nullable=False),
     Column("calls", BigInteger, nullable=False),
     Column("slow", BigInteger, nullable=False),
     Column("row_count", BigInteger, nullable=False),
@@ -39,7 +41,7 @@ slow_queries = Table(
     metadata,
     Column("at_s", Double, primary_key=True),
     Column("process", String(32), primary_key=True),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),  # within the process
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("pattern_id", String(32), nullable=False),
     Column("duration_s", Double, nullable=False),
     Column("row_count", BigInteger, nullable=False),

@@ -116,8 +116,9 @@ class SqlStore:
             for id_, tally in window.tallies.items():
                 yield {
                     "start_s": int(window.start.timestamp()),
-                    "pattern_id": id_,
                     "process": self._process,
+                    "number": next(self._number),
+                    "pattern_id": id_,
                     "calls": tally.calls,
                     "slow": tally.slow,
                     "row_count": tally.rows,

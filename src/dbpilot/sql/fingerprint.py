@@ -37,8 +37,8 @@ VERBS: Final = frozenset(
 MAIN_VERBS: Final = ("INSERT", "UPDATE", "DELETE", "MERGE", "SELECT")
 TIGHT_BEFORE: Final = frozenset({",", ")", "]", ".", ";", "::"})
 TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
-VALUE: Final = "\N{REPLACEMENT CHARACTER}"
-"""Stands for a value among the tokens; a question mark would be taken for PostgreSQL's jsonb operator."""
+VALUE: Final = "\0"
+"""Stands for a value among the tokens: no statement holds it, while a question mark is PostgreSQL's jsonb operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,17 @@ def fingerprint(statement: str, syntax: Syntax) -> Fingerprint:
     text = joined(tokens, "?")
     if len(statement) > MAX_TEXT:
         text += " ..."
-    digest = blake2b(f"{SCHEME} {syntax.name} {text}".encode("utf-8", "surrogatepass"), digest_size=8)
+    digest = blake2b(f"{SCHEME} {syntax.name} {text}".encode(), digest_size=8)
     return Fingerprint(digest.hexdigest(), text, _operation(tokens))
 
 
 def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
-    """The statement's tokens with ``VALUE`` in the place of values, lists and rows collapsed."""
-    tokens = _collapse_rows(_collapse_lists(list(_normalised(statement[:MAX_TEXT], syntax))))
+    """The statement's tokens with ``VALUE`` in the place of values, lists and rows collapsed.
+
+    What no database could store as text (NUL, halves of surrogate pairs) is replaced.
+    """
+    storable = statement[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", " ")
+    tokens = _collapse_rows(_collapse_lists(list(_normalised(storable, syntax))))
     while tokens and tokens[-1] == ";":
         tokens.pop()
     return tokens

@@ -17,12 +17,15 @@ def upgrade() -> None:
         sa.Column("operation", sa.String(16), nullable=False),
         sa.Column("tables", sa.JSON, nullable=False),
         if_not_exists=True,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_table(
         "dbpilot_windows",
         sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("pattern_id", sa.String(32), primary_key=True),
         sa.Column("process", sa.String(32), primary_key=True),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("pattern_id", sa.String(32), nullable=False),
         sa.Column("calls", sa.BigInteger, nullable=False),
         sa.Column("slow", sa.BigInteger, nullable=False),
         sa.Column("row_count", sa.BigInteger, nullable=False),
@@ -34,6 +37,8 @@ def upgrade() -> None:
         sa.Column("errors", sa.JSON, nullable=False),
         sa.Column("histogram", sa.LargeBinary, nullable=False),
         if_not_exists=True,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
     op.create_table(
         "dbpilot_slow_queries",
@@ -45,4 +50,6 @@ def upgrade() -> None:
         sa.Column("row_count", sa.BigInteger, nullable=False),
         sa.Column("error", sa.String(200)),
         if_not_exists=True,
+        mysql_charset="utf8mb4",
+        mariadb_charset="utf8mb4",
     )
