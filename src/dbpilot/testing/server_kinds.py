@@ -55,9 +55,10 @@ def program(name: str, package: str) -> str:
     Raises:
         MissingServer: it is not installed.
     """
-    # An ordinary user's PATH leaves out the sbin folders, and Debian keeps PostgreSQL's programs out of every PATH.
+    # An ordinary user's PATH leaves out the sbin folders, and Debian keeps PostgreSQL's programs out of every PATH. Its
+    # folder comes first, so that all of them are of one version.
     newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
-    folders = [os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", *map(str, newest_first)]
+    folders = [*map(str, newest_first), os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin"]
     found = shutil.which(name, path=os.pathsep.join(folders))
     if found is None:
         raise MissingServer(f"{name} is not installed: sudo apt-get install --no-install-recommends {package}")

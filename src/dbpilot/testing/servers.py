@@ -249,7 +249,7 @@ def _started(kind: Kind, *, durable: bool, options: Mapping[str, str], owner: in
         port = _free_port()
         home = _new_home(kind, run, password)
         command = kind.serve(home, port, durable=durable, options=options)
-        _supervise(home, owner, kind.end_signal, _as_account(kind.account, command))
+        _supervise(home, owner, kind.end_signal, _as_account(kind, command))
         server = Server(kind.name, home, kind.url(port, password))
         if _until_it_answers(server):
             return server.name, server.folder, server.url
@@ -313,7 +313,7 @@ def _install(kind: Kind, home: Path, password: str) -> None:
             os.chown(path, account.pw_uid, account.pw_gid)
     command = kind.install(home)
     if command:
-        _run(_as_account(kind.account, command), cwd=home)
+        _run(_as_account(kind, command), cwd=home)
 
 
 def _account(name: str) -> pwd.struct_passwd:
@@ -323,11 +323,11 @@ def _account(name: str) -> pwd.struct_passwd:
         return pwd.getpwnam("nobody")
 
 
-def _as_account(name: str, command: list[str]) -> list[str]:
-    """The command as this account where we are root; it also dies with the process that started it."""
-    guarded = [program("setpriv", "util-linux"), "--pdeathsig=KILL"]
+def _as_account(kind: Kind, command: list[str]) -> list[str]:
+    """The command, as the kind's account where we are root; it ends with the process that started it."""
+    guarded = [program("setpriv", "util-linux"), f"--pdeathsig={kind.end_signal.name.removeprefix('SIG')}"]
     if os.geteuid() == 0:
-        account = _account(name)
+        account = _account(kind.account)
         guarded += [f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
     return [*guarded, "--", *command]
 
