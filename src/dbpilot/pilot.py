@@ -13,10 +13,10 @@ from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.errors import StoreError
-from dbpilot.history.sql_store import SqlStore
+from dbpilot.history.historian import Historian
+from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import Batch, Pattern, SlowQuery, Store, added, described
 from dbpilot.history.tally import Tally
-from dbpilot.history.writer import HistoryWriter
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
 from dbpilot.queries.listener import Listener
 from dbpilot.queries.recorder import Recorder
@@ -34,7 +34,7 @@ from dbpilot.reports import (
     query_totals,
 )
 
-STOP_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 5.0
 SUMMARY_PATTERNS = 5
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
@@ -65,21 +65,24 @@ class Autopilot:
     ) -> None:
         """Wires the parts; nothing is watched, connected or written yet.
 
+        Without ``config`` the environment decides (:meth:`PilotConfig.from_env`); without ``store`` the history is
+        kept where the configuration says.
+
         Raises:
-            ConfigError: dbpilot does not know this kind of database.
+            ConfigError: dbpilot does not know this kind of database, or a setting makes no sense.
             StoreError: the history's URL cannot be used.
         """
-        self.config = config or PilotConfig()
+        self.config = config or PilotConfig.from_env()
         self._engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
         self._clock = clock
         self._dialect = dialect_of(self._engine)
-        self._store = store or SqlStore(self.config.history.url.get_secret_value())
+        self._store = store or SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url))
         self._recorder = Recorder(self.config.queries.max_pending)
         self._listener = Listener(self._engine, self._dialect, self._recorder, clock)
         self._connections = ConnectionWatch(self._engine)
-        self._writer = HistoryWriter(self._store, clock, self.config.history.keep_hours)
+        self._historian = Historian(self._store, clock, self.config.history.keep_hours)
         windows = QueryWindows(self.config.queries, self._dialect.syntax, clock.now())
-        self._worker = Worker(self._recorder, windows, self._writer.submit, clock, self.config.queries.drain_s)
+        self._worker = Worker(self._recorder, windows, self._historian.submit, clock, self.config.queries.drain_s)
         self._since = clock.now()
         self._running = False
 
@@ -89,7 +92,7 @@ class Autopilot:
             return
         self._running = True
         self._since = self._clock.now()
-        self._writer.start()
+        self._historian.start()
         self._worker.start()
         self._connections.attach()
         self._listener.attach()
@@ -105,7 +108,7 @@ class Autopilot:
         self._listener.detach()
         self._connections.detach()
         self._worker.stop()
-        self._writer.stop(STOP_TIMEOUT_S)
+        self._historian.stop(STOP_TIMEOUT_S)
         self._store.close()
 
     def __enter__(self) -> Self:
@@ -158,9 +161,9 @@ class Autopilot:
             since=self._since,
             dropped=self._recorder.dropped,
             failures=self._listener.failures + self._worker.failures,
-            unwritten_windows=sum(len(batch.windows) for batch in self._writer.unwritten()),
-            lost_windows=self._writer.lost,
-            history_error=read_error or self._writer.error,
+            unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
+            lost_windows=self._historian.lost,
+            history_error=read_error or self._historian.error,
         )
 
     def _last(self, hours: float) -> tuple[datetime, datetime]:
@@ -170,29 +173,39 @@ class Autopilot:
 
     def _remember(self, since: datetime, until: datetime, slow_limit: int = 0) -> _Remembered:
         """History, windows on their way to it, and the one being counted, added up; each window once."""
-        with self._writer.reading:
-            live = self._live()
-            windows = [window for batch in live for window in batch.windows if since <= window.start < until]
-            tallies = added(window.tallies for window in windows)
-            patterns = {pattern.id: pattern for batch in live for pattern in batch.patterns}
-            slow = [query for batch in live for query in batch.slow if since <= query.at < until]
-            error = None
-            try:
-                tallies = added([tallies, self._store.tallies(since, until)])
-                slow += self._store.slow(since, until, slow_limit) if slow_limit else []
-                named = {query.pattern_id for query in slow} | tallies.keys()
-                patterns = {**self._store.patterns(named - patterns.keys()), **patterns}
-            except StoreError as failure:
-                error = str(failure)
-        latest_first = sorted(slow, key=lambda query: query.at, reverse=True)[:slow_limit]
-        return _Remembered(tallies, patterns, latest_first, error)
+        try:
+            known = self._historian.ask(lambda: self._from_history(since, until, slow_limit))
+        except StoreError as error:
+            known = replace(self._from_memory(since, until), error=str(error))
+        latest_first = sorted(known.slow, key=lambda query: query.at, reverse=True)[:slow_limit]
+        return replace(known, slow=latest_first)
+
+    def _from_memory(self, since: datetime, until: datetime) -> _Remembered:
+        """What the store does not have yet."""
+        live = self._live()
+        windows = [window for batch in live for window in batch.windows if since <= window.start < until]
+        return _Remembered(
+            tallies=added(window.tallies for window in windows),
+            patterns={pattern.id: pattern for batch in live for pattern in batch.patterns},
+            slow=[query for batch in live for query in batch.slow if since <= query.at < until],
+            error=None,
+        )
+
+    def _from_history(self, since: datetime, until: datetime, slow_limit: int) -> _Remembered:
+        """What is in memory, and what is in the store."""
+        live = self._from_memory(since, until)
+        tallies = added([live.tallies, self._store.tallies(since, until)])
+        slow = live.slow + (self._store.slow(since, until, slow_limit) if slow_limit else [])
+        named = {query.pattern_id for query in slow} | tallies.keys()
+        patterns = {**self._store.patterns(named - live.patterns.keys()), **live.patterns}
+        return _Remembered(tallies, patterns, slow, None)
 
     def _live(self) -> list[Batch]:
         """What the store does not have yet: a consistent copy, everything recorded until now included."""
         with self._worker.lock:
             current = self._worker.catch_up().batch()
             windows = [replace(window, tallies=added([window.tallies])) for window in current.windows]
-            return [*self._writer.unwritten(), replace(current, windows=windows)]
+            return [*self._historian.unwritten(), replace(current, windows=windows)]
 
     def _slow_record(self, query: SlowQuery, patterns: dict[str, Pattern]) -> SlowQueryRecord:
         pattern = described(patterns.get(query.pattern_id), query.pattern_id)

@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 READ = Pattern("a" * 16, "SELECT 한국 FROM t WHERE 📈 = ?", "SELECT", ("t",))
 WRITE = Pattern("b" * 16, "INSERT INTO t VALUES (?)" + " " * 70_000, "INSERT", ("t", "s.u"))
 
-Opener = Callable[[], Store]
+Opener = Callable[..., Store]
 
 
 @pytest.fixture(params=["memory", "sqlite", "mariadb", "postgresql"])
@@ -31,8 +31,8 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Opener]:
     else:
         url: sa.URL = request.getfixturevalue(f"{request.param}_url")
 
-        def open_() -> Store:
-            opened.append(SqlStore(url.render_as_string(hide_password=False)))
+        def open_(database: str = "shop") -> Store:
+            opened.append(SqlStore(url.render_as_string(hide_password=False), database))
             return opened[-1]
 
         yield open_
@@ -107,7 +107,7 @@ def test_an_empty_history_answers(open_store: Opener) -> None:
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL) -> None:
-    store = SqlStore(database_url.render_as_string(hide_password=False))
+    store = SqlStore(database_url.render_as_string(hide_password=False), "shop")
     store.forget(NOON)
     store.close()
     engine = sa.create_engine(database_url)
@@ -116,3 +116,13 @@ def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL)
         found = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(found, schema.metadata) == []
     engine.dispose()
+
+
+@pytest.mark.parametrize("open_store", ["sqlite", "mariadb", "postgresql"], indirect=True)
+def test_several_databases_in_one_history_are_told_apart(open_store: Opener) -> None:
+    shop, office = open_store("shop"), open_store("office")
+    shop.write(_batch(_tally(0.25)))
+    office.write(_batch(_tally(0.25, 0.5)))
+    assert shop.tallies(NOON, NOON + HOUR)[READ.id].calls == 1
+    assert office.tallies(NOON, NOON + HOUR)[READ.id].calls == 2
+    assert len(shop.slow(NOON, NOON + HOUR, 10)) == 1

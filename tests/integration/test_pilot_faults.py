@@ -60,7 +60,7 @@ def test_a_dead_history_is_shown_and_loses_no_live_figure(engine: sa.Engine) -> 
 
 
 def test_what_waited_is_written_when_the_history_is_back(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dbpilot.history.writer.RETRY_S", 0.01)
+    monkeypatch.setattr("dbpilot.history.historian.RETRY_S", 0.01)
     store = DeadStore()
     with Autopilot(engine, _config(window_s=1), store=store) as pilot:
         _select(engine, 3)

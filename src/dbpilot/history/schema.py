@@ -1,9 +1,12 @@
 """The history's tables, as they stand after the last migration."""
 
+from typing import Final
+
 from sqlalchemy import JSON, BigInteger, Column, Double, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy.dialects import mysql
 
 metadata = MetaData()
+PLACE_LENGTH: Final = 255
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # TEXT ends at 64 KiB there
 
 # Instants are seconds since 1970 in UTC: the same number, and the same order, on every database.
@@ -23,6 +26,7 @@ windows = Table(
     Column("process", String(32), primary_key=True),
     # Counted within the process: a clock set back, or a pilot started again, may bring the same window twice.
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("database", String(PLACE_LENGTH), nullable=False),
     Column("pattern_id", String(32), nullable=False),
     Column("calls", BigInteger, nullable=False),
     Column("slow", BigInteger, nullable=False),
@@ -42,6 +46,7 @@ slow_queries = Table(
     Column("at_s", Double, primary_key=True),
     Column("process", String(32), primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("database", String(PLACE_LENGTH), nullable=False),
     Column("pattern_id", String(32), nullable=False),
     Column("duration_s", Double, nullable=False),
     Column("row_count", BigInteger, nullable=False),

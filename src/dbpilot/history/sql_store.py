@@ -16,7 +16,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, Row, create_engine, delete, event, insert, make_url, select
+from sqlalchemy import URL, Connection, Engine, Row, create_engine, delete, event, insert, make_url, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -27,6 +27,11 @@ from dbpilot.history.store import Batch, Pattern, SlowQuery, Window
 from dbpilot.history.tally import LatencyHistogram, Tally
 
 CONNECT_TIMEOUT_S: Final = 5
+SILENCE: Final[dict[str, dict[str, Any]]] = {
+    "pymysql": {"connect_timeout": CONNECT_TIMEOUT_S, "read_timeout": 30, "write_timeout": 30},
+    "psycopg": {"connect_timeout": CONNECT_TIMEOUT_S, "tcp_user_timeout": 30_000},
+}
+"""How each driver is told not to wait for ever for a server that went silent."""
 IDS_PER_QUERY: Final = 500  # SQLite of old allows 999 parameters
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
@@ -37,18 +42,19 @@ class SqlStore:
     Nothing is connected before the first use, and the schema is brought up to date then.
     """
 
-    def __init__(self, url: str) -> None:
-        """Names the database.
+    def __init__(self, url: str, database: str) -> None:
+        """Names where the history is kept, and the database that it is about.
 
         Raises:
             StoreError: the URL cannot be read, or its driver is not installed.
         """
         try:
             self._engine = _engine(url)
-        except (SQLAlchemyError, ImportError, ValueError) as error:
-            raise StoreError(
-                f"the history's URL cannot be used: {type(error).__name__}; see HistoryConfig.url"
-            ) from None
+        except ImportError as error:
+            raise StoreError(f"the history's URL asks for a driver that is not installed: {error}") from None
+        except (SQLAlchemyError, ValueError):
+            raise StoreError("the history's URL cannot be read; write it as SQLAlchemy does") from None
+        self._database = database
         self._name = self._engine.url.render_as_string(hide_password=True)
         self._process = uuid4().hex
         self._number = count()
@@ -66,7 +72,8 @@ class SqlStore:
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
         table = schema.windows
-        query = select(table).where(table.c.start_s >= since.timestamp(), table.c.start_s < until.timestamp())
+        span = (table.c.start_s >= since.timestamp(), table.c.start_s < until.timestamp())
+        query = select(table).where(*span, table.c.database == self._database)
         sums: dict[str, Tally] = {}
         with self._connection() as connection:
             for row in connection.execute(query.execution_options(yield_per=1000)):
@@ -81,7 +88,8 @@ class SqlStore:
 
     def slow(self, since: datetime, until: datetime, limit: int) -> list[SlowQuery]:
         table = schema.slow_queries
-        query = select(table).where(table.c.at_s >= since.timestamp(), table.c.at_s < until.timestamp())
+        span = (table.c.at_s >= since.timestamp(), table.c.at_s < until.timestamp())
+        query = select(table).where(*span, table.c.database == self._database)
         with self._connection() as connection:
             rows = connection.execute(query.order_by(table.c.at_s.desc()).limit(limit)).all()
         return [SlowQuery(_instant(row.at_s), row.pattern_id, row.duration_s, row.row_count, row.error) for row in rows]
@@ -118,6 +126,7 @@ class SqlStore:
                     "start_s": int(window.start.timestamp()),
                     "process": self._process,
                     "number": next(self._number),
+                    "database": self._database,
                     "pattern_id": id_,
                     "calls": tally.calls,
                     "slow": tally.slow,
@@ -136,11 +145,18 @@ class SqlStore:
             "at_s": query.at.timestamp(),
             "process": self._process,
             "number": next(self._number),
+            "database": self._database,
             "pattern_id": query.pattern_id,
             "duration_s": query.duration_s,
             "row_count": query.rows,
             "error": query.error,
         }
+
+
+def place(url: URL) -> str:
+    """Where a database is, without user, password and options; tells databases in one history apart."""
+    name = f"{url.get_backend_name()}://{url.host or ''}:{url.port or ''}/{url.database or ''}"
+    return name[-schema.PLACE_LENGTH :]
 
 
 def _engine(url: str) -> Engine:
@@ -150,8 +166,8 @@ def _engine(url: str) -> Engine:
         engine = create_engine(parsed, connect_args={"timeout": CONNECT_TIMEOUT_S})
         event.listen(engine, "connect", _write_ahead_log)
         return engine
-    options = {"connect_timeout": CONNECT_TIMEOUT_S}
-    return create_engine(parsed, pool_size=2, max_overflow=2, pool_pre_ping=True, connect_args=options)
+    options = SILENCE.get(parsed.get_driver_name(), {})
+    return create_engine(parsed, pool_size=1, max_overflow=1, pool_pre_ping=True, connect_args=options)
 
 
 def _write_ahead_log(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

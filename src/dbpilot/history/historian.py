@@ -1,0 +1,165 @@
+"""The one thread that talks to the store: it writes finished windows and answers questions.
+
+Nobody else waits for a store that is slow, dead or silent: windows wait in memory, and a question that is not answered
+soon is an error at once, for as long as the store stays so.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import timedelta
+from threading import Condition, Thread
+from typing import Final, TypeVar
+
+from dbpilot.clock import Clock
+from dbpilot.errors import StoreError
+from dbpilot.history.store import Batch, Store
+
+log = logging.getLogger(__name__)
+
+MAX_UNWRITTEN: Final = 360
+"""Batches kept while the store fails: an hour of ten-second windows. The oldest are lost first."""
+RETRY_S: Final = 10.0
+FORGET_EVERY_S: Final = 600.0
+ANSWER_S: Final = 3.0
+"""How long a question may take: whoever asks may be one of few threads that serve requests."""
+
+Answer = TypeVar("Answer")
+Job = Callable[[], None]
+
+
+class Historian:
+    """Takes batches and questions from :meth:`start` to :meth:`stop`, and says what was lost."""
+
+    def __init__(self, store: Store, clock: Clock, keep_hours: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._keep = timedelta(hours=keep_hours)
+        self._unwritten: deque[Batch] = deque()
+        self._questions: deque[Job] = deque()
+        self._wake = Condition()
+        self._stopping = False
+        self._thread: Thread | None = None
+        self._busy_since: float | None = None
+        self._failed_at = float("-inf")
+        self._next_forget = clock.ticks()
+        self.lost = 0
+        """Windows that never reached the store."""
+        self.error: str | None = None
+        """Why the last attempt failed; None when it did not."""
+
+    def start(self) -> None:
+        """The thread runs."""
+        self._stopping = False
+        self._thread = Thread(target=self._run, name="dbpilot-history", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """What waited is written, or lost and counted when the store does not take it in time."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            self._thread = None
+        with self._wake:
+            self.lost += sum(len(batch.windows) for batch in self._unwritten)
+            self._unwritten.clear()
+
+    def submit(self, batch: Batch) -> None:
+        """The batch waits to be written; returns at once."""
+        if not batch.windows:
+            return
+        with self._wake:
+            self._unwritten.append(batch)
+            while len(self._unwritten) > MAX_UNWRITTEN:
+                self.lost += len(self._unwritten.popleft().windows)
+            self._wake.notify()
+
+    def unwritten(self) -> list[Batch]:
+        """What waits now, oldest first."""
+        with self._wake:
+            return list(self._unwritten)
+
+    def ask(self, question: Callable[[], Answer]) -> Answer:
+        """The answer to a question that reads the store; no batch is written while it is asked.
+
+        Raises:
+            StoreError: the store fails, or does not answer in time.
+        """
+        if self._thread is None:
+            return question()
+        self._refuse_while_it_fails()
+        answer: Future[Answer] = Future()
+        with self._wake:
+            self._questions.append(lambda: self._answer(question, answer))
+            self._wake.notify()
+        try:
+            return answer.result(ANSWER_S)
+        except TimeoutError:
+            answer.cancel()
+            raise StoreError(f"the history did not answer within {ANSWER_S:g} s") from None
+
+    def _refuse_while_it_fails(self) -> None:
+        now, busy_since = self._clock.ticks(), self._busy_since
+        if busy_since is not None and now - busy_since > ANSWER_S:
+            raise StoreError(f"the history has not answered for {now - busy_since:.0f} s")
+        if self.error is not None and now - self._failed_at < RETRY_S:
+            raise StoreError(self.error)
+
+    def _answer(self, question: Callable[[], Answer], answer: Future[Answer]) -> None:
+        """The question is answered, unless nobody waits any more or the store failed a moment ago."""
+        if not answer.set_running_or_notify_cancel():
+            return
+        if self.error is not None and self._clock.ticks() - self._failed_at < RETRY_S:
+            answer.set_exception(StoreError(self.error))
+            return
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+            raise
+
+    def _run(self) -> None:
+        pause_s: float | None = None
+        while job := self._next_job(pause_s):
+            wrote = self._attempt(job)
+            pause_s = None if wrote else RETRY_S
+            if wrote and self._clock.ticks() >= self._next_forget:
+                self._next_forget = self._clock.ticks() + FORGET_EVERY_S
+                self._attempt(lambda: self._store.forget(self._clock.now() - self._keep))
+
+    def _next_job(self, pause_s: float | None) -> Job | None:
+        """The next thing to do, waiting for it; None at the end. After a failure, writing waits for ``pause_s``."""
+        with self._wake:
+            if pause_s is not None:
+                self._wake.wait_for(lambda: self._questions or self._stopping, pause_s)
+                if self._stopping:
+                    return None
+            self._wake.wait_for(lambda: self._questions or self._unwritten or self._stopping)
+            if self._questions:
+                return self._questions.popleft()
+            return self._write_oldest if self._unwritten else None
+
+    def _attempt(self, job: Job) -> bool:
+        self._busy_since = self._clock.ticks()
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001 - the border to stores, which anybody may write
+            if self.error is None:  # once per outage, not once per attempt
+                log.warning("%s; windows wait in memory and are written when it is back", error)
+            self.error = str(error) if isinstance(error, StoreError) else f"history: {type(error).__name__}"
+            self._failed_at = self._clock.ticks()
+            return False
+        finally:
+            self._busy_since = None
+        self.error = None
+        return True
+
+    def _write_oldest(self) -> None:
+        batch = self._unwritten[0]
+        self._store.write(batch)
+        with self._wake:
+            if self._unwritten and self._unwritten[0] is batch:
+                self._unwritten.popleft()
