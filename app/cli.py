@@ -23,7 +23,6 @@ from app.terminal import progress_shown, say
 if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine import URL
-    from sqlalchemy.exc import DBAPIError
 
     from app.market.ingest.rows import BadRow, Counts
 
@@ -207,6 +206,7 @@ def _what_is_safe(file: Path, counts: "Counts") -> str:
 def _serve(settings: Settings) -> None:
     import uvicorn
 
+    _load_application()
     with _listening(settings) as listener:
         _prepare(settings)
         typer.echo(f"Finstage Market Data: http://{settings.host}:{listener.getsockname()[1]} (Ctrl-C ends it)")
@@ -214,6 +214,17 @@ def _serve(settings: Settings) -> None:
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(ExitCode.INTERNAL)
+
+
+def _load_application() -> None:
+    """The application can be imported: what is wrong with its settings is said before any work is done."""
+    from dbpilot import PilotError
+
+    _settings()
+    try:
+        from app import main  # noqa: F401 - uvicorn makes the application of it later
+    except PilotError as error:
+        raise UnusableInput(str(error)) from None
 
 
 def _prepare(settings: Settings) -> None:
@@ -278,12 +289,16 @@ def _current_database() -> "Iterator[Engine]":
 @contextmanager
 def _database() -> "Iterator[Engine]":
     """The database that DATABASE_URL names; when it fails, one line says so and repeats no password."""
-    from sqlalchemy.exc import InterfaceError, OperationalError
+    from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
     _settings()
     from app.common.infra.database.config.database_config import engine  # reads the environment when imported
 
     try:
+        try:
+            engine.connect().close()
+        except (DBAPIError, OSError, TypeError) as error:  # drivers refuse an option of the address by a TypeError
+            raise DatabaseFailed(_why(engine.url, error)) from None
         yield engine
     except (OperationalError, InterfaceError) as error:
         raise DatabaseFailed(_why(engine.url, error)) from None
@@ -291,13 +306,20 @@ def _database() -> "Iterator[Engine]":
         engine.dispose()
 
 
-def _why(url: "URL", error: "DBAPIError") -> str:
-    said = error.orig.args[-1] if error.orig is not None and error.orig.args else error.orig
+def _why(url: "URL", error: Exception) -> str:
+    original = getattr(error, "orig", None) or error
+    said = original if isinstance(original, OSError) or not original.args else original.args[-1]
     reason = (str(said).splitlines() or [""])[0].rstrip(".")
     if url.password:
         reason = reason.replace(url.password, "***")
-    hint = " Is it running, and is DATABASE_URL right?" if error.statement is None else ""  # it was never reached
-    return f"the database at {_place(url)} cannot be used: {reason}.{hint}"
+    reached = getattr(error, "statement", None) is not None
+    return f"the database at {_place(url)} cannot be used: {reason}.{'' if reached else _hint(url)}"
+
+
+def _hint(url: "URL") -> str:
+    if url.host is None:
+        return " Is the path right, and may this user write there?"
+    return " Is it running, and is DATABASE_URL right?"
 
 
 def _place(url: "URL") -> str:

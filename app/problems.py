@@ -40,7 +40,7 @@ class DatabaseUnavailable(ServerProblem):
 
     def __init__(self) -> None:
         super().__init__(
-            "Try again in a moment. If it stays so, see whether the server that DATABASE_URL names is running.",
+            "Try again in a moment. If it stays so, see whether the database that DATABASE_URL names can be used.",
             headers={"Retry-After": str(RETRY_AFTER_S)},
         )
 

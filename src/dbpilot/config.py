@@ -4,6 +4,7 @@ Every setting has a default, can be given in code, and is read from the environm
 ``DBPILOT_QUERIES__SLOW_S=0.5`` sets ``queries.slow_s``.
 """
 
+import os
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -44,7 +45,7 @@ class HistoryConfig(_Section):
     url: SecretStr = SecretStr("sqlite:///var/dbpilot.sqlite3")
     """Where the history is kept: the SQLAlchemy URL of SQLite, MariaDB/MySQL or PostgreSQL."""
 
-    keep_hours: float = Field(default=48, gt=0)
+    keep_hours: float = Field(default=48, gt=0, le=24 * 366 * 10)
     """Older windows and slow statements are forgotten."""
 
 
@@ -65,11 +66,25 @@ class PilotConfig(_Section):
         class Environment(BaseSettings, PilotConfig):
             model_config = SettingsConfigDict(env_prefix=prefix, env_nested_delimiter="__", frozen=True, extra="forbid")
 
+        _refuse_unknown(prefix)
         try:
             read = Environment()
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
         return cls(queries=read.queries, history=read.history)
+
+
+def _refuse_unknown(prefix: str) -> None:
+    """Returns only when every variable with the prefix is a setting: a misspelt one would change nothing, silently."""
+    sections = {name: field.annotation for name, field in PilotConfig.model_fields.items()}
+    known = {f"{prefix}{name}".upper() for name in sections} | {
+        f"{prefix}{name}__{setting}".upper()
+        for name, section in sections.items()
+        for setting in getattr(section, "model_fields", {})
+    }
+    for name in os.environ:
+        if name.upper().startswith(prefix.upper()) and name.upper() not in known:
+            raise ConfigError(f"{name} is no setting; there are {', '.join(sorted(known))}")
 
 
 def _complaint(prefix: str, problem: object) -> str:

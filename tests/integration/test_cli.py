@@ -122,6 +122,41 @@ def test_tables_that_are_not_ready_end_with_5_and_the_fix(bare: dict[str, str], 
     )
 
 
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://u:s3cret@127.0.0.1:1/x?nonsense=1", "unexpected keyword argument 'nonsense'"),
+        ("postgresql://u:s3cret@127.0.0.1:1/x?nonsense=1", 'invalid connection option "nonsense"'),
+        ("sqlite:///TMP/file", "file is not a database"),
+        ("sqlite:///TMP/file/x", "File exists"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_ends_with_4_and_one_line(tmp_path: Path, url: str, reason: str) -> None:
+    (tmp_path / "file").write_text("no database")
+    done = run_cli("migrate", env=environment(tmp_path, DATABASE_URL=url.replace("TMP", str(tmp_path))))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (4, "", 1)
+    assert reason in done.stderr
+    assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"DATABASE_URL": "mysql://finstage:s3cret@127.0.0.1"},
+        {"DATABASE_URL": "sqlite://"},
+        {"DBPILOT_QUERIES__SLOW_S": "s3cret"},
+        {"DBPILOT_HISTORY__URL": "mysql://finstage:s3cret@127.0.0.1/x"},
+    ],
+)
+def test_a_setting_that_cannot_work_ends_with_2_before_anything_is_done(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    done = run_cli("serve", env=environment(tmp_path / "var", **settings))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "s3cret" not in done.stderr
+    assert not (tmp_path / "var").exists()
+
+
 @pytest.mark.parametrize("scheme", ["mysql", "postgresql"])
 @pytest.mark.parametrize("command", [["migrate"], ["serve"], ["import", "prices", "p.csv"]])
 def test_a_database_that_is_down_ends_with_4_and_no_password(

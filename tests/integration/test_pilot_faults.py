@@ -1,8 +1,11 @@
 """The application never suffers: whatever breaks inside the pilot is counted and shown, and the statement runs."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dbpilot import Autopilot, ConfigError, PilotConfig, StoreError
 from dbpilot.history.store import Batch, MemoryStore
+from dbpilot.history.tally import Tally
 
 
 @pytest.fixture
@@ -69,6 +73,54 @@ def test_what_waited_is_written_when_the_history_is_back(engine: sa.Engine, monk
         _until(lambda: pilot.performance_summary(1).watching.unwritten_windows == 0)
         assert pilot.performance_summary(1).watching.history_error is None
         assert pilot.performance_summary(1).queries.calls == 3
+
+
+class SilentStore(MemoryStore):
+    """A store that accepts everything and answers nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaks = threading.Event()
+
+    def write(self, batch: Batch) -> None:
+        self.speaks.wait(30)
+        super().write(batch)
+
+    def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
+        self.speaks.wait(30)
+        return super().tallies(since, until)
+
+
+def test_a_silent_history_holds_nobody_up(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbpilot.history.historian.ANSWER_S", 0.05)
+    store = SilentStore()
+    with Autopilot(engine, _config(), store=store) as pilot:
+        _select(engine, 3)
+        with ThreadPoolExecutor(20) as threads:
+            reports = list(threads.map(lambda _: pilot.query_stats(1, 10), range(20)))
+        assert {report.patterns[0].calls for report in reports} == {3}
+        assert all("not answer" in str(report.history_error) for report in reports)
+        store.speaks.set()
+        _until(lambda: pilot.query_stats(1, 10).history_error is None)
+
+
+def test_a_silent_history_does_not_keep_the_program_from_ending(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbpilot.pilot.STOP_TIMEOUT_S", 0.05)
+    store = SilentStore()
+    with Autopilot(engine, _config(), store=store) as pilot:
+        _select(engine)
+    store.speaks.set()
+    assert pilot.performance_summary(1).watching.lost_windows == 1
+
+
+def test_any_error_of_a_store_is_shown(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(store, "write", lambda _: 1 / 0)
+    with Autopilot(engine, _config(window_s=1), store=store) as pilot:
+        _select(engine)
+        _until(lambda: pilot.query_stats(1, 10).history_error == "history: ZeroDivisionError")
 
 
 @pytest.mark.parametrize("url", ["sqlite:////dev/null/nowhere/h.sqlite3", "mysql+pymysql://u:geheim@127.0.0.1:1/h"])
@@ -191,7 +243,16 @@ def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, ur
     assert "geheim" not in str(refused.value)
 
 
-def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBPILOT_QUERIES__SLOW_S", "-1")
-    with pytest.raises(ConfigError, match="DBPILOT_QUERIES__SLOW_S"):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DBPILOT_QUERIES__SLOW_S", "-1"),
+        ("DBPILOT_QUERIES__SLOW_S", "soon"),
+        ("DBPILOT_HISTORY__KEEP_HOURS", "1e300"),
+        ("DBPILOT_QUERYS__SLOW_S", "1"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name):
         PilotConfig.from_env()

@@ -111,6 +111,29 @@ def test_no_value_is_left_in_the_text(syntax: Syntax, value: str, number: int) -
     assert pattern.text == "SELECT a FROM t WHERE b = ? AND c IN (?) OR d > ?"
 
 
+@pytest.mark.parametrize(
+    ("syntax", "statement", "text"),
+    [
+        (SQLITE, 'SELECT a FROM t WHERE name = "hunter2"', "SELECT a FROM t WHERE name = ?"),
+        (SQLITE, 'SELECT a FROM t WHERE b IN ("hunter2", "x")', "SELECT a FROM t WHERE b IN (?)"),
+        (SQLITE, 'INSERT INTO t ("a", "b") VALUES ("hunter2", 1), ("x", 2)', 'INSERT INTO t ("a", "b") VALUES (?, ?)'),
+        (
+            SQLITE,
+            'SELECT 1 FROM t JOIN "order" ON t.id = "order".id',
+            'SELECT ? FROM t JOIN "order" ON t.id = "order".id',
+        ),
+        (SQLITE, "PRAGMA hexkey = hunter2", "PRAGMA hexkey = ?"),
+        (POSTGRESQL, "SET application_name TO hunter2", "SET application_name TO ?"),
+        (POSTGRESQL, "SELECT 1 /* a /* b */ hunter2 */ FROM t", "SELECT ? FROM t"),
+        (MYSQL, "SELECT 1 /*!50000 UNION SELECT 'hunter2' */", "SELECT ? /*! UNION SELECT ? */"),
+        (MYSQL, "SELECT /*+ SET_VAR(x='hunter2') */ 1", "SELECT /*+ SET_VAR(x = ?) */ ?"),
+        (MYSQL, "SELECT a FROM t WHERE token = 5f4dcc3b5aa765d6", "SELECT a FROM t WHERE token = ?"),
+    ],
+)
+def test_values_in_odd_places_are_values(syntax: Syntax, statement: str, text: str) -> None:
+    assert fingerprint(statement, syntax).text == text
+
+
 @given(value=st.text())
 def test_a_quoted_value_of_any_characters_is_one_value(value: str) -> None:
     literal = "'" + value.replace("'", "''") + "'"

@@ -84,6 +84,8 @@ def test_a_price_from_parquet_is_what_its_float_shows() -> None:
         ({"open": None}, "open is empty"),
         ({"open": "null"}, "open 'null' is not a number"),
         ({"open": "NaN"}, "open 'NaN' is not a number"),
+        ({"open": "1_0"}, "open '1_0' is not a number"),
+        ({"open": "１０"}, r"open '\uff11\uff10' is not a number"),
         ({"open": float("nan")}, "open 'nan' is not a number"),
         ({"open": "-inf"}, "open '-inf' is not a number"),
         ({"open": "inf"}, "open inf is not above 0 and below 1,000,000,000"),

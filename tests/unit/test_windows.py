@@ -37,7 +37,13 @@ def test_series_for_metrics_are_bounded() -> None:
     for number in range(MAX_SERIES + 50):
         windows.add(_ran(f"SELECT a FROM t{number}"), CLOCK.now())
     assert len(windows.series) == MAX_SERIES + 1
-    assert windows.series["OTHER", "other"].succeeded == 50
+    assert windows.series["SELECT", "other"].succeeded == 50
+
+
+def test_a_table_that_nobody_has_gets_no_series() -> None:
+    windows = _windows()
+    windows.add(_ran("SELECT a FROM misspelt", error="OperationalError"), CLOCK.now())
+    assert [(key, series.failed) for key, series in windows.series.items()] == [(("SELECT", "other"), 1)]
 
 
 def test_slow_executions_are_bounded_and_counted_all_the_same() -> None:

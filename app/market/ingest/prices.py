@@ -132,9 +132,17 @@ def _in_range(day: date) -> date:
     return day
 
 
+def _decimal(value: Any) -> Decimal:
+    """The number as files write it; Python would also read 1_000 and the digits of other scripts."""
+    text = value if isinstance(value, str) else str(value)
+    if "_" in text or not text.isascii():
+        raise InvalidOperation
+    return Decimal(text)
+
+
 def _price(name: str, value: Any) -> Decimal:
     try:
-        amount = Decimal(value if isinstance(value, str) else str(value))
+        amount = _decimal(value)
         if amount < PRICE_LIMIT:
             amount = amount.quantize(PRICE_STEP)
             if amount > 0:
@@ -146,7 +154,7 @@ def _price(name: str, value: Any) -> Decimal:
 
 def _volume(value: Any) -> int:
     try:
-        amount = Decimal(value if isinstance(value, str) else str(value))
+        amount = _decimal(value)
         if 0 <= amount < VOLUME_LIMIT and amount == (whole := int(amount)):
             return whole
     except InvalidOperation:

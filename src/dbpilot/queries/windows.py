@@ -62,7 +62,8 @@ class QueryWindows:
         tally = self.current.tallies.setdefault(pattern.id, Tally())
         tally.add(at, execution.duration_s, execution.fetch_s, execution.rows, execution.error, slow_s)
         slow = execution.duration_s >= slow_s
-        self._series(pattern).add(execution.duration_s, failed=execution.error is not None, slow=slow)
+        failed = execution.error is not None
+        self._series(pattern, failed).add(execution.duration_s, failed=failed, slow=slow)
         if slow and len(self.slow) < MAX_SLOW_PER_WINDOW:
             rows = max(execution.rows, 0)
             self.slow.append(SlowQuery(at, pattern.id, execution.duration_s, rows, execution.error))
@@ -105,10 +106,11 @@ class QueryWindows:
             self._patterns.popitem(last=False)
         return known
 
-    def _series(self, pattern: Pattern) -> Series:
+    def _series(self, pattern: Pattern, failed: bool) -> Series:
+        """The metrics' series for this pattern; a statement that failed may name any table, and begins none."""
         key = (pattern.operation, pattern.tables[0] if pattern.tables else "none")
-        if key not in self.series and len(self.series) >= MAX_SERIES:
-            key = ("OTHER", "other")
+        if key not in self.series and (failed or len(self.series) >= MAX_SERIES):
+            key = (pattern.operation, "other")
         return self.series.setdefault(key, Series())
 
     def _start_of(self, now: datetime) -> datetime:

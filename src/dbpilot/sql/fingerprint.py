@@ -5,6 +5,7 @@ that look alike become one, keywords become upper case, names keep their case. N
 understands is kept token by token, and values are replaced all the same.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -30,6 +31,8 @@ KEYWORDS: Final = frozenset(
 VALUE_WORDS: Final = frozenset({"NULL", "TRUE", "FALSE"})
 BEFORE_VALUE: Final = frozenset({"(", ",", "=", "<>", "!=", "THEN", "ELSE", "VALUES", "RETURN", "SELECT"})
 
+COMPARISONS: Final = frozenset({"=", "==", "<>", "!=", "<", ">", "<=", ">=", "||", "LIKE", "GLOB", "MATCH", "IS"})
+SETTINGS: Final = frozenset({"SET", "PRAGMA"})
 VERBS: Final = frozenset(
     """SELECT INSERT UPDATE DELETE MERGE REPLACE CREATE ALTER DROP TRUNCATE BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE
     SET SHOW EXPLAIN ANALYZE VACUUM PRAGMA CALL""".split()
@@ -79,12 +82,14 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
 
 def _normalised(statement: str, syntax: Syntax) -> Iterator[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
-    last = sign = ""
+    first = before = last = sign = ""
     for match in syntax.token.finditer(statement):
         if match.lastgroup is None:  # the end
             break
         kind = "literal" if match.lastgroup == "tag" else match.lastgroup
         token = _token(kind, match.group(kind), last)
+        if _hides_a_value(kind, token, (first, before, last)) and (kind == "word" or _may_be_value(match, syntax)):
+            token = VALUE
         if sign:
             if token != VALUE:
                 yield sign
@@ -93,9 +98,24 @@ def _normalised(statement: str, syntax: Syntax) -> Iterator[str]:
             sign = token
         elif not token == last == VALUE:
             yield token
-        last = token
+        first, before, last = first or token, last, token
     if sign:
         yield sign
+
+
+def _hides_a_value(kind: str, token: str, seen: tuple[str, str, str]) -> bool:
+    """Whether a name stands where a value is expected; ``seen`` is the first token, and the last two."""
+    first, before, last = seen
+    if kind == "word":
+        return first in SETTINGS and last in ("=", "TO") and token not in KEYWORDS
+    in_list = (last == "(" and before in ("IN", "VALUES", ",")) or (last == "," and before == VALUE)
+    return kind == "quoted" and (last in COMPARISONS or in_list)
+
+
+def _may_be_value(match: re.Match[str], syntax: Syntax) -> bool:
+    """SQLite takes a name in double quotes that it does not know for a string; one before a dot is a table's."""
+    text = match.string
+    return syntax.names_may_be_values and text[match.end() - 1] == '"' and text[match.end() : match.end() + 1] != "."
 
 
 def _ends_operand(token: str) -> bool:
@@ -112,6 +132,8 @@ def _token(kind: str, raw: str, last: str) -> str:
         if last == "SAVEPOINT":  # SQLAlchemy numbers them
             return VALUE
         return upper if upper in KEYWORDS or upper in VERBS else raw
+    if kind == "hint":
+        return raw.rstrip("0123456789")
     return "%" if raw == "%%" else raw
 
 

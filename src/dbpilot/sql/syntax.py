@@ -13,13 +13,22 @@ BRACKET = r"\[[^\]]*\]"
 DOLLAR = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"
 
 NUMBER = r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?"
+# No name begins with a digit (MariaDB's may, and few do): what does was a value that somebody forgot to quote.
+DIGITS_FIRST = r"(?<![\w$])\d[\w$]*"
 # What SQLAlchemy leaves in a compiled statement for an IN list that it fills in later.
 EXPANDING = r"__\[POSTCOMPILE_[^\]]*\]"
 # The forms that DBAPI drivers know: %s and %(name)s, :name (but not ::cast), numbered $1, and ?.
 BINDS = rf"%s|%\(\w+\)s|(?<![:\w]):[^\W\d]\w*|(?<![:\w]):\d+|{EXPANDING}"
 
-# A comment is no part of the pattern; a hint (/*+ */) or versioned code (/*! */) is.
+# A comment is no part of the pattern; a hint (/*+ */) or versioned code (/*! */) is, and is read like the rest.
 BLOCK_COMMENT = r"/\*(?![!+]).*?(?:\*/|\Z)"
+HINT = r"/\*!\d*|/\*\+|\*/"
+
+
+def _nested(depth: int) -> str:
+    """A PostgreSQL comment, which may hold others."""
+    inner = rf"|{_nested(depth - 1)}" if depth else ""
+    return rf"/\*(?![!+])(?:[^*/]|\*(?!/)|/(?!\*){inner})*+(?:\*/|\Z)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +44,27 @@ class Syntax:
 
     token: re.Pattern[str]
 
+    names_may_be_values: bool
+    """Whether double quotes hold a name or, failing that, a string."""
 
-def _syntax(name: str, *, comment: str, literal: str, quoted: str) -> Syntax:
+
+def _syntax(
+    name: str,
+    *,
+    comment: str,
+    literal: str,
+    quoted: str,
+    block_comment: str = BLOCK_COMMENT,
+    names_may_be_values: bool = False,
+) -> Syntax:
     # Possessive: a comment before the end must not be read again as operators, nor cost exponential time.
-    skip = rf"(?:\s+|{comment}|{BLOCK_COMMENT})*+"
+    skip = rf"(?:\s+|{comment}|{block_comment})*+"
     groups = (
-        rf"(?P<hint>/\*[!+].*?(?:\*/|\Z))|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$]))"
+        rf"(?P<hint>{HINT})|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$])|{DIGITS_FIRST})"
         rf"|(?P<quoted>{quoted})|(?P<word>[^\W\d][\w$]*)"
         r"|(?P<op>::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|\|\||&&|:=|%%|\S)"
     )
-    return Syntax(name, re.compile(rf"{skip}(?:{groups}|\Z)", re.DOTALL))
+    return Syntax(name, re.compile(rf"{skip}(?:{groups}|\Z)", re.DOTALL), names_may_be_values)
 
 
 MYSQL: Final = _syntax(
@@ -56,6 +76,7 @@ MYSQL: Final = _syntax(
 POSTGRESQL: Final = _syntax(
     "postgres",
     comment=r"--[^\n]*",
+    block_comment=_nested(depth=3),
     # A question mark is an operator here (jsonb), and every driver for PostgreSQL writes its placeholders otherwise.
     literal=rf"[eE]{SINGLE_BACKSLASH}|(?:[nNxXbB]|[uU]&)?{SINGLE}|{DOLLAR}|\$\d+",
     quoted=rf"(?:[uU]&)?{DOUBLE}",
@@ -65,4 +86,5 @@ SQLITE: Final = _syntax(
     comment=r"--[^\n]*",
     literal=rf"[xX]?{SINGLE}|\?\d*|[@$][^\W\d]\w*",
     quoted=rf"{DOUBLE}|{BACKTICK}|{BRACKET}",
+    names_may_be_values=True,
 )

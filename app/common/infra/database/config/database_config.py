@@ -72,6 +72,10 @@ def database_url(configured: str | None, var: Path) -> URL:
         raise UnusableDatabaseURL(
             f"DATABASE_URL names {url.drivername!r}; Finstage ships drivers for {', '.join(sorted(DRIVERS))}"
         )
+    if not url.database or url.database == ":memory:":
+        raise UnusableDatabaseURL(
+            "DATABASE_URL names no database; put its name, or for SQLite a file, after the last slash"
+        )
     return url.set(drivername=driver)
 
 
