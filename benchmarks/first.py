@@ -188,7 +188,7 @@ def _engine() -> sa.Engine:
 def _round_us(connection: sa.Connection) -> float:
     started = time.perf_counter()
     for _ in range(STATEMENTS_PER_ROUND):
-        connection.execute(QUERY)
+        connection.execute(QUERY).all()
     return (time.perf_counter() - started) / STATEMENTS_PER_ROUND * 1e6
 
 

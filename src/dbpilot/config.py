@@ -8,13 +8,13 @@ import os
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from dbpilot.errors import ConfigError
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class QueriesConfig(_Section):
@@ -69,13 +69,15 @@ class PilotConfig(_Section):
         _refuse_unknown(prefix)
         try:
             read = Environment()
+        except SettingsError as error:
+            raise ConfigError(f"{prefix}...: {error}") from None
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
         return cls(queries=read.queries, history=read.history)
 
 
 def _refuse_unknown(prefix: str) -> None:
-    """Returns only when every variable with the prefix is a setting: a misspelt one would change nothing, silently."""
+    """Returns only when every variable written like a setting is one: a misspelt one would change nothing, silently."""
     sections = {name: field.annotation for name, field in PilotConfig.model_fields.items()}
     known = {f"{prefix}{name}".upper() for name in sections} | {
         f"{prefix}{name}__{setting}".upper()
@@ -83,7 +85,7 @@ def _refuse_unknown(prefix: str) -> None:
         for setting in getattr(section, "model_fields", {})
     }
     for name in os.environ:
-        if name.upper().startswith(prefix.upper()) and name.upper() not in known:
+        if name.upper().startswith(prefix.upper()) and "__" in name and name.upper() not in known:
             raise ConfigError(f"{name} is no setting; there are {', '.join(sorted(known))}")
 
 

@@ -1,6 +1,8 @@
 """What is wired to what: the only place where the parts meet."""
 
-from collections.abc import Iterable
+import os
+import weakref
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -44,15 +46,17 @@ StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "
 class _Remembered:
     tallies: dict[str, Tally]
     patterns: dict[str, Pattern]
-    slow: list[SlowQuery]
     error: str | None
+
+
+_Slow = tuple[list[SlowQuery], dict[str, Pattern]]
 
 
 class Autopilot:
     """Watches one engine, sync or async, from :meth:`start` to :meth:`stop`, or inside a ``with`` block.
 
-    It costs the application two clock readings and an append per statement. Whatever goes wrong inside the pilot is
-    counted and shown by :meth:`performance_summary`, never raised into the application.
+    The application's thread pays a few clock readings and an append per statement. Whatever goes wrong inside the pilot
+    is counted and shown by :meth:`performance_summary`, never raised into a statement. One pilot watches an engine.
     """
 
     def __init__(
@@ -76,15 +80,23 @@ class Autopilot:
         self._engine = engine.sync_engine if isinstance(engine, AsyncEngine) else engine
         self._clock = clock
         self._dialect = dialect_of(self._engine)
-        self._store = store or SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url))
-        self._recorder = Recorder(self.config.queries.max_pending)
-        self._listener = Listener(self._engine, self._dialect, self._recorder, clock)
-        self._connections = ConnectionWatch(self._engine)
-        self._historian = Historian(self._store, clock, self.config.history.keep_hours)
-        windows = QueryWindows(self.config.queries, self._dialect.syntax, clock.now())
-        self._worker = Worker(self._recorder, windows, self._historian.submit, clock, self.config.queries.drain_s)
-        self._since = clock.now()
+        self._given_store = store
         self._running = False
+        self._wire()
+
+    def _wire(self) -> None:
+        self._since = self._clock.now()
+        self._store = self._given_store or self._own_store()
+        self._recorder = Recorder(self.config.queries.max_pending)
+        self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock)
+        self._connections = ConnectionWatch(self._engine)
+        self._historian = Historian(self._store, self._clock, self.config.history.keep_hours)
+        windows = QueryWindows(self.config.queries, self._dialect.syntax, self._clock.now())
+        drain_s = self.config.queries.drain_s
+        self._worker = Worker(self._recorder, windows, self._historian.submit, self._clock, drain_s)
+
+    def _own_store(self) -> SqlStore:
+        return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url))
 
     def start(self) -> None:
         """Statements are watched; starting twice is starting once."""
@@ -96,6 +108,8 @@ class Autopilot:
         self._worker.start()
         self._connections.attach()
         self._listener.attach()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_weakly(self._forked))
 
     def stop(self) -> None:
         """Nothing is watched any more, and what was seen is in the history if it could be reached.
@@ -105,11 +119,25 @@ class Autopilot:
         if not self._running:
             return
         self._running = False
-        self._listener.detach()
-        self._connections.detach()
+        self._detach()
         self._worker.stop()
         self._historian.stop(STOP_TIMEOUT_S)
         self._store.close()
+
+    def _detach(self) -> None:
+        self._listener.detach()
+        self._connections.detach()
+
+    def _forked(self) -> None:
+        """In a child process nothing is watched until it starts the pilot itself: threads do not come along, and
+        connections are the parent's."""
+        if not self._running:
+            return
+        self._running = False
+        self._detach()
+        if isinstance(self._store, SqlStore):
+            self._store.abandon()
+        self._wire()
 
     def __enter__(self) -> Self:
         self.start()
@@ -127,9 +155,14 @@ class Autopilot:
     def slow_queries(self, hours: float, limit: int) -> SlowQueryReport:
         """The slow executions of the last hours, latest first, live ones included."""
         since, until = self._last(hours)
-        known = self._remember(since, until, slow_limit=limit)
-        records = [self._slow_record(query, known.patterns) for query in known.slow]
-        return SlowQueryReport(since, until, self.config.queries.slow_s, records, known.error)
+        try:
+            slow, patterns = self._historian.ask(lambda: self._slow_from_history(since, until, limit))
+            error = None
+        except StoreError as failure:
+            (slow, patterns), error = self._slow_from_memory(since, until), str(failure)
+        latest_first = sorted(slow, key=lambda query: query.at, reverse=True)[:limit]
+        records = [self._slow_record(query, patterns) for query in latest_first]
+        return SlowQueryReport(since, until, self.config.queries.slow_s, records, error)
 
     def performance_summary(self, hours: float) -> PerformanceSummary:
         """The last hours on one page, and how the pilot itself is doing."""
@@ -171,34 +204,34 @@ class Autopilot:
         now = self._clock.now()
         return now - timedelta(hours=hours, seconds=self.config.queries.window_s), now
 
-    def _remember(self, since: datetime, until: datetime, slow_limit: int = 0) -> _Remembered:
+    def _remember(self, since: datetime, until: datetime) -> _Remembered:
         """History, windows on their way to it, and the one being counted, added up; each window once."""
         try:
-            known = self._historian.ask(lambda: self._from_history(since, until, slow_limit))
+            return self._historian.ask(lambda: self._from_history(since, until))
         except StoreError as error:
-            known = replace(self._from_memory(since, until), error=str(error))
-        latest_first = sorted(known.slow, key=lambda query: query.at, reverse=True)[:slow_limit]
-        return replace(known, slow=latest_first)
+            return replace(self._from_memory(since, until), error=str(error))
 
     def _from_memory(self, since: datetime, until: datetime) -> _Remembered:
         """What the store does not have yet."""
         live = self._live()
         windows = [window for batch in live for window in batch.windows if since <= window.start < until]
-        return _Remembered(
-            tallies=added(window.tallies for window in windows),
-            patterns={pattern.id: pattern for batch in live for pattern in batch.patterns},
-            slow=[query for batch in live for query in batch.slow if since <= query.at < until],
-            error=None,
-        )
+        return _Remembered(added(window.tallies for window in windows), _patterns(live), None)
 
-    def _from_history(self, since: datetime, until: datetime, slow_limit: int) -> _Remembered:
+    def _from_history(self, since: datetime, until: datetime) -> _Remembered:
         """What is in memory, and what is in the store."""
         live = self._from_memory(since, until)
         tallies = added([live.tallies, self._store.tallies(since, until)])
-        slow = live.slow + (self._store.slow(since, until, slow_limit) if slow_limit else [])
-        named = {query.pattern_id for query in slow} | tallies.keys()
-        patterns = {**self._store.patterns(named - live.patterns.keys()), **live.patterns}
-        return _Remembered(tallies, patterns, slow, None)
+        patterns = {**self._store.patterns(tallies.keys() - live.patterns.keys()), **live.patterns}
+        return _Remembered(tallies, patterns, None)
+
+    def _slow_from_memory(self, since: datetime, until: datetime) -> _Slow:
+        live = self._live()
+        return [query for batch in live for query in batch.slow if since <= query.at < until], _patterns(live)
+
+    def _slow_from_history(self, since: datetime, until: datetime, limit: int) -> _Slow:
+        live, patterns = self._slow_from_memory(since, until)
+        slow = [*live, *self._store.slow(since, until, limit)]
+        return slow, {**self._store.patterns({query.pattern_id for query in slow} - patterns.keys()), **patterns}
 
     def _live(self) -> list[Batch]:
         """What the store does not have yet: a consistent copy, everything recorded until now included."""
@@ -227,8 +260,24 @@ class Autopilot:
         return "warning" if duration_s >= self.config.queries.warning_s else "slow"
 
 
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """Calls the method for as long as its object lives, without keeping it alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    return call
+
+
 def _lines(known: _Remembered) -> list[QueryStats]:
     return [query_stats(described(known.patterns.get(id_), id_), tally) for id_, tally in known.tallies.items()]
+
+
+def _patterns(batches: Iterable[Batch]) -> dict[str, Pattern]:
+    return {pattern.id: pattern for batch in batches for pattern in batch.patterns}
 
 
 def _ranked(lines: Iterable[QueryStats], order: StatsOrder, limit: int) -> list[QueryStats]:

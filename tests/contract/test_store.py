@@ -97,6 +97,11 @@ def test_what_is_forgotten_is_gone_and_the_rest_is_there(open_store: Opener) -> 
     store.forget(NOON + HOUR)
     assert store.tallies(NOON, NOON + 2 * HOUR)[READ.id].calls == 1
     assert [query.at for query in store.slow(NOON, NOON + 2 * HOUR, 10)] == [NOON + HOUR]
+    assert store.patterns([READ.id]) == {READ.id: READ}
+    store.forget(NOON + 2 * HOUR)
+    assert store.patterns([READ.id]) == {}, "what nothing names is forgotten as well"
+    store.write(_batch(_tally(0.25), NOON + 2 * HOUR))
+    assert store.patterns([READ.id]) == {READ.id: READ}
 
 
 def test_an_empty_history_answers(open_store: Opener) -> None:

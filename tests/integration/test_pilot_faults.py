@@ -1,5 +1,6 @@
 """The application never suffers: whatever breaks inside the pilot is counted and shown, and the statement runs."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from sqlalchemy.exc import OperationalError
 
 from dbpilot import Autopilot, ConfigError, PilotConfig, StoreError
@@ -22,6 +25,17 @@ def engine(tmp_path: Path) -> Iterator[sa.Engine]:
     engine = sa.create_engine(f"sqlite:///{tmp_path}/application.sqlite3")
     yield engine
     engine.dispose()
+
+
+ENVIRONMENT = """
+import io
+import time
+from alembic import context
+context.configure(url="sqlite://", dialect_name="sqlite", as_sql=True, output_buffer=io.StringIO())
+for _ in range(20):
+    time.sleep(0.002)
+    context.config.get_main_option("script_location")
+"""
 
 
 class DeadStore(MemoryStore):
@@ -123,7 +137,9 @@ def test_any_error_of_a_store_is_shown(engine: sa.Engine, monkeypatch: pytest.Mo
         _until(lambda: pilot.query_stats(1, 10).history_error == "history: ZeroDivisionError")
 
 
-@pytest.mark.parametrize("url", ["sqlite:////dev/null/nowhere/h.sqlite3", "mysql+pymysql://u:geheim@127.0.0.1:1/h"])
+@pytest.mark.parametrize(
+    "url", ["sqlite:////dev/null/nowhere/h.sqlite3", "mysql+pymysql://u@127.0.0.1:1/h?password=geheim"]
+)
 def test_an_unreachable_history_does_not_stop_the_application(engine: sa.Engine, url: str) -> None:
     config = PilotConfig.model_validate({"queries": {"window_s": 1, "drain_s": 0.01}, "history": {"url": url}})
     with Autopilot(engine, config) as pilot:
@@ -228,6 +244,56 @@ def test_a_pilot_can_be_stopped_and_started_again(engine: sa.Engine) -> None:
     assert pilot.query_stats(1, 10).patterns[0].calls == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_is_not_watched_and_harms_nobody(engine: sa.Engine, tmp_path: Path) -> None:
+    config = PilotConfig.model_validate({"history": {"url": f"sqlite:///{tmp_path}/history.sqlite3"}})
+    with Autopilot(engine, config) as pilot:
+        _select(engine)
+        child = os.fork()
+        if child == 0:
+            engine.dispose(close=False)
+            _select(engine, 5)
+            pilot.start()
+            _select(engine, 2)
+            pilot.stop()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        _select(engine, 3)
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 1 + 2 + 3
+
+
+def test_the_applications_own_migrations_are_not_disturbed(engine: sa.Engine, tmp_path: Path) -> None:
+    """Alembic keeps its context for the whole process; the pilot opens its history while the application migrates."""
+    (tmp_path / "env.py").write_text(ENVIRONMENT)
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path))
+    for number in range(5):
+        url = f"sqlite:///{tmp_path}/history{number}.sqlite3"
+        settings = {"queries": {"window_s": 1, "drain_s": 0.01}, "history": {"url": url}}
+        with Autopilot(engine, PilotConfig.model_validate(settings)) as pilot:
+            opening = threading.Thread(target=pilot.query_stats, args=(1, 1))
+            opening.start()
+            command.upgrade(config, "head")
+            opening.join()
+            assert pilot.query_stats(1, 1).history_error is None
+
+
+def test_slow_queries_do_not_read_the_windows(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    monkeypatch.setattr(store, "tallies", lambda *_: 1 / 0)
+    with Autopilot(engine, _config(), store=store) as pilot:
+        assert pilot.slow_queries(24, 10).history_error is None
+
+
+def test_an_error_of_ours_at_the_end_does_not_reach_the_application(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Autopilot(engine, PilotConfig.model_validate({"queries": {"drain_s": 600}}), store=MemoryStore()) as pilot:
+        _select(engine, 2)
+        monkeypatch.setattr(pilot._worker._windows, "add", lambda *_: 1 / 0)
+    assert pilot.performance_summary(1).watching.failures == 2
+
+
 def test_an_unknown_database_is_refused_with_those_we_know() -> None:
     engine = sa.create_engine("sqlite://")
     engine.dialect.name = "mssql"
@@ -235,7 +301,7 @@ def test_an_unknown_database_is_refused_with_those_we_know() -> None:
         Autopilot(engine)
 
 
-@pytest.mark.parametrize("url", ["no url", "oracle+nodriver://u:geheim@h/x"])
+@pytest.mark.parametrize("url", ["no url", "oracle+nodriver://u:geheim@h/x", "sqlite://", "mysql://u:geheim@h/x"])
 def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, url: str) -> None:
     config = PilotConfig.model_validate({"history": {"url": url}})
     with pytest.raises(StoreError) as refused:

@@ -1,7 +1,9 @@
 """Counting stays right and bounded whatever the application sends."""
 
+import _thread
+import time
 from datetime import timedelta
-from threading import Thread
+from threading import Lock, Thread
 
 from dbpilot.config import QueriesConfig
 from dbpilot.history.store import OTHER_ID
@@ -74,8 +76,39 @@ def test_windows_of_all_processes_start_at_the_same_instants() -> None:
     assert windows.current.start == CLOCK.now() + timedelta(seconds=10)
 
 
+def test_a_pattern_keeps_its_text_however_many_others_come() -> None:
+    windows = _windows(max_patterns=2)
+    for number in range(50):
+        windows.add(_ran("SELECT a FROM hot"), CLOCK.now())
+        windows.add(_ran(f"SELECT c{number} FROM t"), CLOCK.now())
+        [hot] = [pattern for pattern in windows.close(CLOCK.now()).patterns if "hot" in pattern.text]
+        assert hot.tables == ("hot",)
+
+
+def test_a_clock_set_back_begins_a_new_window() -> None:
+    windows = _windows()
+    assert windows.is_over(CLOCK.now() - timedelta(hours=1))
+
+
+def test_a_thread_that_python_did_not_start_is_forgotten_too() -> None:
+    recorder, ended = Recorder(max_pending=1), Lock()
+    ended.acquire()
+
+    def run() -> None:
+        recorder.buffer().append(_ran("SELECT 1"))
+        ended.release()
+
+    _thread.start_new_thread(run, ())
+    ended.acquire()
+    deadline = time.monotonic() + 10
+    while recorder._buffers and time.monotonic() < deadline:
+        list(recorder.take())
+    assert recorder._buffers == []
+
+
 def test_a_full_buffer_drops_and_counts() -> None:
-    buffer = Buffer(limit=2)
+    life = object.__new__(type("Life", (), {}))
+    buffer = Buffer(limit=2, life=life)
     for _ in range(5):
         buffer.append(_ran("SELECT 1"))
     assert (len(list(buffer.take())), buffer.dropped) == (2, 3)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import Final, TypeVar
 
 from dbpilot.clock import Clock
@@ -39,7 +39,7 @@ class Historian:
         self._unwritten: deque[Batch] = deque()
         self._questions: deque[Job] = deque()
         self._wake = Condition()
-        self._stopping = False
+        self._stopping = Event()
         self._thread: Thread | None = None
         self._busy_since: float | None = None
         self._failed_at = float("-inf")
@@ -51,14 +51,14 @@ class Historian:
 
     def start(self) -> None:
         """The thread runs."""
-        self._stopping = False
-        self._thread = Thread(target=self._run, name="dbpilot-history", daemon=True)
+        self._stopping = Event()  # a thread that was given up must not come back to life
+        self._thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-history", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
         """What waited is written, or lost and counted when the store does not take it in time."""
         with self._wake:
-            self._stopping = True
+            self._stopping.set()
             self._wake.notify()
         if self._thread is not None:
             self._thread.join(timeout_s)
@@ -121,23 +121,23 @@ class Historian:
             answer.set_exception(error)
             raise
 
-    def _run(self) -> None:
+    def _run(self, stopping: Event) -> None:
         pause_s: float | None = None
-        while job := self._next_job(pause_s):
+        while job := self._next_job(stopping, pause_s):
             wrote = self._attempt(job)
             pause_s = None if wrote else RETRY_S
             if wrote and self._clock.ticks() >= self._next_forget:
                 self._next_forget = self._clock.ticks() + FORGET_EVERY_S
                 self._attempt(lambda: self._store.forget(self._clock.now() - self._keep))
 
-    def _next_job(self, pause_s: float | None) -> Job | None:
+    def _next_job(self, stopping: Event, pause_s: float | None) -> Job | None:
         """The next thing to do, waiting for it; None at the end. After a failure, writing waits for ``pause_s``."""
         with self._wake:
             if pause_s is not None:
-                self._wake.wait_for(lambda: self._questions or self._stopping, pause_s)
-                if self._stopping:
+                self._wake.wait_for(lambda: self._questions or stopping.is_set(), pause_s)
+                if stopping.is_set():
                     return None
-            self._wake.wait_for(lambda: self._questions or self._unwritten or self._stopping)
+            self._wake.wait_for(lambda: self._questions or self._unwritten or stopping.is_set())
             if self._questions:
                 return self._questions.popleft()
             return self._write_oldest if self._unwritten else None
@@ -147,9 +147,10 @@ class Historian:
         try:
             job()
         except Exception as error:  # noqa: BLE001 - the border to stores, which anybody may write
+            said = str(error) if isinstance(error, StoreError) else f"history: {type(error).__name__}"
             if self.error is None:  # once per outage, not once per attempt
-                log.warning("%s; windows wait in memory and are written when it is back", error)
-            self.error = str(error) if isinstance(error, StoreError) else f"history: {type(error).__name__}"
+                log.warning("%s; windows wait in memory and are written when it is back", said)
+            self.error = said
             self._failed_at = self._clock.ticks()
             return False
         finally:

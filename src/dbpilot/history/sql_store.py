@@ -11,12 +11,11 @@ from threading import Lock
 from typing import Any, Final
 from uuid import uuid4
 
-from alembic import command
-from alembic.config import Config
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, Row, create_engine, delete, event, insert, make_url, select
+from sqlalchemy import URL, Connection, Engine, Row, create_engine, delete, event, insert, make_url, select, union
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -33,6 +32,8 @@ SILENCE: Final[dict[str, dict[str, Any]]] = {
 }
 """How each driver is told not to wait for ever for a server that went silent."""
 IDS_PER_QUERY: Final = 500  # SQLite of old allows 999 parameters
+VERSION_TABLE: Final = {"version_table": "dbpilot_schema_version"}
+"""The history may share a database with an application that uses Alembic itself."""
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
@@ -55,7 +56,7 @@ class SqlStore:
         except (SQLAlchemyError, ValueError):
             raise StoreError("the history's URL cannot be read; write it as SQLAlchemy does") from None
         self._database = database
-        self._name = self._engine.url.render_as_string(hide_password=True)
+        self._name = place(self._engine.url)
         self._process = uuid4().hex
         self._number = count()
         self._ready = False
@@ -98,9 +99,16 @@ class SqlStore:
         with self._connection() as connection:
             connection.execute(delete(schema.windows).where(schema.windows.c.start_s < before.timestamp()))
             connection.execute(delete(schema.slow_queries).where(schema.slow_queries.c.at_s < before.timestamp()))
+            named = union(select(schema.windows.c.pattern_id), select(schema.slow_queries.c.pattern_id))
+            connection.execute(delete(schema.patterns).where(schema.patterns.c.id.not_in(named)))
+        self._written_patterns.clear()  # another process may have deleted some of them as well
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def abandon(self) -> None:
+        """Connections are let go without a word to the server: after a fork they are another process's."""
+        self._engine.dispose(close=False)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:
@@ -163,6 +171,8 @@ def _engine(url: str) -> Engine:
     """An engine that waits only shortly for a server or a lock: its user is the pilot's worker."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
+        if parsed.database in (None, "", ":memory:"):
+            raise StoreError("a history in SQLite needs a file; to keep none, use MemoryStore")
         engine = create_engine(parsed, connect_args={"timeout": CONNECT_TIMEOUT_S})
         event.listen(engine, "connect", _write_ahead_log)
         return engine
@@ -184,16 +194,20 @@ def _make_folder(engine: Engine) -> None:
 
 
 def _upgrade(engine: Engine) -> None:
-    """The schema is at the version this code needs; two processes may try at once."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    head = ScriptDirectory.from_config(config).get_current_head()
+    """The schema is at the version this code needs; two processes may try at once.
+
+    Alembic's usual way in, ``command.upgrade``, would set up its process-wide ``context`` and ``op``, which the
+    application may be using for its own migrations at this moment.
+    """
+    script = ScriptDirectory(str(MIGRATIONS))
+    head = script.get_current_head()
     if _version(engine) == head:
         return
     try:
         with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            steps = {"fn": lambda revision, _context: script._upgrade_revs("head", revision)}  # what `command` calls
+            context = MigrationContext.configure(connection, opts={**VERSION_TABLE, **steps})
+            context.run_migrations(operations=Operations(context))
     except DBAPIError:
         if _version(engine) != head:  # otherwise another process was faster
             raise
@@ -201,8 +215,7 @@ def _upgrade(engine: Engine) -> None:
 
 def _version(engine: Engine) -> str | None:
     with engine.connect() as connection:
-        options = {"version_table": "dbpilot_schema_version"}
-        return MigrationContext.configure(connection, opts=options).get_current_revision()
+        return MigrationContext.configure(connection, opts=VERSION_TABLE).get_current_revision()
 
 
 def _insert_patterns(connection: Connection, new: list[Pattern]) -> None:

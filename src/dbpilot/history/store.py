@@ -1,4 +1,4 @@
-"""Where the history is kept: the Store protocol, one store in memory and one in a SQL database."""
+"""Where the history is kept: the Store protocol, and one in memory; ``sql_store`` has the one in a SQL database."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence

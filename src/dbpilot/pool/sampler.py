@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 
 from sqlalchemy import Engine, event
 from sqlalchemy.engine import ExceptionContext
@@ -31,7 +31,7 @@ class ConnectionWatch:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._counts: Counter[str] = Counter()
-        self._counting = Lock()
+        self._counting = RLock()  # a connection collected meanwhile is counted by this very thread
 
     def attach(self) -> None:
         """Connections made, closed or failed from now on are counted."""
@@ -74,5 +74,5 @@ class ConnectionWatch:
 
     def _on_error(self, context: ExceptionContext) -> None:
         """An error outside of any connection is a failed attempt to connect."""
-        if context.connection is None:
+        if context.connection is None and not context.is_pre_ping:  # a ping that fails is followed by an attempt
             self._count("failed")

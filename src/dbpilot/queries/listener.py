@@ -1,8 +1,10 @@
 """Sees every statement of an engine, successful or not, and hands it to the recorder.
 
 It uses SQLAlchemy's ``do_execute`` events, which replace the call to the driver, because they cost a tenth of a pair
-of ``before_cursor_execute`` / ``after_cursor_execute`` listeners and see failures without a second hook. A
-``do_execute`` listener of the application that was attached earlier and returns True hides its statements from us.
+of ``before_cursor_execute`` / ``after_cursor_execute`` listeners and see failures without a second hook. Of several
+``do_execute`` listeners on one engine SQLAlchemy stops at the first that executes the statement: one of the
+application's that was attached earlier and does so hides its statements from us, one attached later is not called.
+Attach such listeners first.
 
 What is timed is the driver: its execute call and its fetch calls, not what the application does between them. An
 execution that answers rows is recorded when its cursor is closed, or collected.
@@ -18,7 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from dbpilot.clock import Clock
 from dbpilot.dialects import Dialect
 from dbpilot.queries.cursor import WatchedCursor
-from dbpilot.queries.recorder import MAX_STATEMENT, Execution, Recorder
+from dbpilot.queries.recorder import MAX_COMPILED, MAX_SENT_AS_TEXT, Execution, Recorder
 
 
 class Listener:
@@ -79,6 +81,8 @@ class Listener:
     ) -> None:
         try:
             text = _text(context, statement)
+            if cursor.__class__ is WatchedCursor:  # a context that executes a second time
+                cursor = cursor.unwatched()
             if cursor.description is not None and not context.executemany:
                 # SQLite does most of the work when rows are fetched: results take their cursor from here.
                 context.cursor = WatchedCursor(cursor, self._ticks, self._fetched, text, execute_s)
@@ -103,6 +107,13 @@ class Listener:
 
 
 def _text(context: ExecutionContext, statement: str) -> str:
-    """The text that SQLAlchemy caches with the compiled statement: short, whatever the length of its lists."""
+    """The text that SQLAlchemy caches with the compiled statement: short, whatever the length of its lists.
+
+    The statement itself where it was not compiled, or is another one than the context's: a default that is asked for
+    before an INSERT is executed in the INSERT's context.
+    """
     compiled = context.compiled
-    return statement[:MAX_STATEMENT] if compiled is None else compiled.string
+    if compiled is not None and (statement is context.statement or context.executemany):
+        text: str = compiled.string
+        return text if len(text) <= MAX_COMPILED else f"{text[:MAX_COMPILED]} ..."
+    return statement if len(statement) <= MAX_SENT_AS_TEXT else f"{statement[:MAX_SENT_AS_TEXT]} ..."

@@ -50,8 +50,10 @@ class QueryWindows:
         self._config = config
         self._syntax = syntax
         self._pattern_of = lru_cache(config.max_patterns * TEXTS_PER_PATTERN)(self._read)
-        self._patterns: OrderedDict[str, Pattern] = OrderedDict()
+        self._known: OrderedDict[str, Pattern] = OrderedDict()
         self.current = Window(self._start_of(now), {})
+        self.patterns: dict[str, Pattern] = {}
+        """Those of the current window."""
         self.slow: list[SlowQuery] = []
         self.series: dict[tuple[str, str], Series] = {}
 
@@ -59,6 +61,7 @@ class QueryWindows:
         """Count one execution that ended ``at``, in the current window."""
         pattern = self._counted_as(self._pattern_of(execution.statement))
         slow_s = self._config.slow_s
+        self.patterns[pattern.id] = pattern
         tally = self.current.tallies.setdefault(pattern.id, Tally())
         tally.add(at, execution.duration_s, execution.fetch_s, execution.rows, execution.error, slow_s)
         slow = execution.duration_s >= slow_s
@@ -70,24 +73,19 @@ class QueryWindows:
 
     def is_over(self, now: datetime) -> bool:
         """Whether the current window has ended."""
-        return (now - self.current.start).total_seconds() >= self._config.window_s
+        return not 0 <= (now - self.current.start).total_seconds() < self._config.window_s  # a clock may be set back
 
     def close(self, now: datetime) -> Batch:
         """What the current window counted; the next one begins."""
         batch = self.batch()
         self.current = Window(self._start_of(now), {})
-        self.slow = []
+        self.patterns, self.slow = {}, []
         return batch
 
     def batch(self) -> Batch:
         """What the current window counted so far."""
-        patterns = [self.pattern(id_) for id_ in self.current.tallies]
         windows = [self.current] if self.current.tallies else []
-        return Batch(patterns, windows, tuple(self.slow))
-
-    def pattern(self, id_: str) -> Pattern:
-        """The pattern with this id, as far as this process knows it."""
-        return described(self._patterns.get(id_), id_)
+        return Batch(tuple(self.patterns.values()), windows, tuple(self.slow))
 
     def _counted_as(self, pattern: Pattern) -> Pattern:
         """The pattern itself, or "other" once the window tells as many apart as it may."""
@@ -97,13 +95,13 @@ class QueryWindows:
 
     def _read(self, statement: str) -> Pattern:
         print_ = fingerprint(statement, self._syntax)
-        known = self._patterns.get(print_.id)
+        known = self._known.get(print_.id)
         if known is None:
             tables = tables_of(statement, self._syntax)
-            known = self._patterns[print_.id] = Pattern(print_.id, print_.text, print_.operation, tables)
-        self._patterns.move_to_end(print_.id)
-        while len(self._patterns) > self._config.max_patterns * TEXTS_PER_PATTERN:
-            self._patterns.popitem(last=False)
+            known = self._known[print_.id] = Pattern(print_.id, print_.text, print_.operation, tables)
+        self._known.move_to_end(print_.id)
+        while len(self._known) > self._config.max_patterns * TEXTS_PER_PATTERN:
+            self._known.popitem(last=False)
         return known
 
     def _series(self, pattern: Pattern, failed: bool) -> Series:

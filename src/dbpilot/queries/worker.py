@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from threading import Event, RLock, Thread
+from typing import Final
 
 from dbpilot.clock import Clock
 from dbpilot.history.store import Batch
@@ -11,6 +12,10 @@ from dbpilot.queries.recorder import Recorder
 from dbpilot.queries.windows import QueryWindows
 
 log = logging.getLogger(__name__)
+
+TURN_S: Final = 0.2
+"""How long one turn may count: reading texts that are all different must not take the application's processor."""
+STOP_S: Final = 2.0
 
 
 class Worker:
@@ -29,7 +34,7 @@ class Worker:
         self.lock = RLock()
         """Held while the windows are read or written."""
         self.failures = 0
-        """Turns of the worker that ended in an error of ours."""
+        """Executions or turns that ended in an error of ours."""
 
     def start(self) -> None:
         """The thread runs."""
@@ -38,28 +43,44 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """The thread has ended, and all that was recorded is with the history."""
+        """The thread has ended, and what was recorded is with the history, or counted as dropped after a while."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
         with self.lock:
-            self.catch_up()
-            self._submit(self._windows.close(self._clock.now()))
+            self._guarded(lambda: self.catch_up(STOP_S))
+            self._recorder.drop_all()
+            self._guarded(lambda: self._submit(self._windows.close(self._clock.now())))
 
-    def catch_up(self) -> QueryWindows:
-        """Everything recorded until now is counted. The caller holds the lock while it uses the result."""
+    def catch_up(self, budget_s: float = TURN_S) -> QueryWindows:
+        """What was recorded until now is counted, as far as that can be done in ``budget_s`` seconds.
+
+        The caller holds the lock while it uses the result.
+        """
         now, ticks = self._clock.now(), self._clock.ticks()
         if self._windows.is_over(now):
             self._submit(self._windows.close(now))
         for execution in self._recorder.take():
-            self._windows.add(execution, now - timedelta(seconds=ticks - execution.ended))
+            try:
+                self._windows.add(execution, now - timedelta(seconds=ticks - execution.ended))
+            except Exception as error:  # noqa: BLE001 - as in _guarded; one statement must not take the others along
+                self._note(error)
+            if self._clock.ticks() - ticks > budget_s:
+                break
         return self._windows
 
     def _run(self) -> None:
         while not self._stopping.wait(self._drain_s):
-            try:
-                with self.lock:
-                    self.catch_up()
-            except Exception:
-                self.failures += 1
-                log.exception("dbpilot could not count what it recorded")
+            with self.lock:
+                self._guarded(self.catch_up)
+
+    def _guarded(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - the border to the thread, which has to go on
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        if not self.failures:  # once: the same error may come with every statement
+            log.error("dbpilot could not count what it recorded", exc_info=error)
+        self.failures += 1

@@ -65,7 +65,7 @@ def fingerprint(statement: str, syntax: Syntax) -> Fingerprint:
     if len(statement) > MAX_TEXT:
         text += " ..."
     digest = blake2b(f"{SCHEME} {syntax.name} {text}".encode(), digest_size=8)
-    return Fingerprint(digest.hexdigest(), text, _operation(tokens))
+    return Fingerprint(digest.hexdigest(), text, operation_of(tokens))
 
 
 def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
@@ -183,7 +183,8 @@ def _group(tokens: list[str], position: int) -> list[str]:
     return tokens[position:]
 
 
-def _operation(tokens: list[str]) -> str:
+def operation_of(tokens: list[str]) -> str:
+    """The verb of a statement's tokens, ``OTHER`` where it is none that we know."""
     first = next((token for token in tokens if token != "(" and not token.startswith("/*")), "")
     if first == "WITH":
         return _main_verb(tokens)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Final
 
 SINGLE = r"'(?:[^']|'')*(?:'|\Z)"
-SINGLE_BACKSLASH = r"'(?:[^'\\]|\\.|'')*(?:'|\Z)"
+SINGLE_BACKSLASH = r"'(?:[^'\\]|\\(?:.|\Z)|'')*(?:'|\Z)"
 DOUBLE = r'"(?:[^"]|"")*(?:"|\Z)'
-DOUBLE_BACKSLASH = r'"(?:[^"\\]|\\.|"")*(?:"|\Z)'
+DOUBLE_BACKSLASH = r'"(?:[^"\\]|\\(?:.|\Z)|"")*(?:"|\Z)'
 BACKTICK = r"`(?:[^`]|``)*(?:`|\Z)"
 BRACKET = r"\[[^\]]*\]"
 DOLLAR = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"

@@ -1,16 +1,16 @@
 """Patterns, windows and slow statements."""
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 from sqlalchemy.dialects import mysql
 
 revision = "0001"
 down_revision = None
 
 
-def upgrade() -> None:
+def upgrade(operations: Operations) -> None:
     """The three tables exist; running it after a half-done run is fine."""
-    op.create_table(
+    operations.create_table(
         "dbpilot_patterns",
         sa.Column("id", sa.String(32), primary_key=True),
         sa.Column("text", sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
@@ -20,7 +20,7 @@ def upgrade() -> None:
         mysql_charset="utf8mb4",
         mariadb_charset="utf8mb4",
     )
-    op.create_table(
+    operations.create_table(
         "dbpilot_windows",
         sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("process", sa.String(32), primary_key=True),
@@ -41,7 +41,7 @@ def upgrade() -> None:
         mysql_charset="utf8mb4",
         mariadb_charset="utf8mb4",
     )
-    op.create_table(
+    operations.create_table(
         "dbpilot_slow_queries",
         sa.Column("at_s", sa.Double, primary_key=True),
         sa.Column("process", sa.String(32), primary_key=True),
