@@ -84,9 +84,11 @@ def _normalised(statement: str, syntax: Syntax) -> Iterator[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     first = before = last = sign = ""
     for match in syntax.token.finditer(statement):
-        if match.lastgroup is None:  # the end
-            break
-        kind = "literal" if match.lastgroup == "tag" else match.lastgroup
+        kind = match.lastgroup or ""
+        if kind == "skip":
+            continue
+        if kind == "tag":  # of a dollar-quoted string
+            kind = "literal"
         token = _token(kind, match.group(kind), last)
         if _hides_a_value(kind, token, (first, before, last)) and (kind == "word" or _may_be_value(match, syntax)):
             token = VALUE

@@ -26,17 +26,18 @@ HINT = r"/\*!\d*|/\*\+|\*/"
 
 
 def _nested(depth: int) -> str:
-    """A PostgreSQL comment, which may hold others."""
-    inner = rf"|{_nested(depth - 1)}" if depth else ""
-    return rf"/\*(?![!+])(?:[^*/]|\*(?!/)|/(?!\*){inner})*+(?:\*/|\Z)"
+    """The rest of a PostgreSQL comment, which may hold others; deeper than ``depth`` the first end ends it."""
+    if not depth:
+        return r"(?:[^*]|\*(?!/))*(?:\*/|\Z)"
+    return rf"(?:[^*/]|\*(?!/)|/(?!\*)|/\*{_nested(depth - 1)})*(?:\*/|\Z)"
 
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
     """One database's spelling, compiled into a single token pattern.
 
-    The groups of ``token``: ``literal`` (values and placeholders), ``word``, ``quoted`` (names), ``hint``, ``op``.
-    White space and comments before a token belong to its match.
+    The groups of ``token``: ``skip`` (white space and comments), ``literal`` (values and placeholders), ``word``,
+    ``quoted`` (names), ``hint``, ``op``. Together they match every text without a gap.
     """
 
     name: str
@@ -57,14 +58,13 @@ def _syntax(
     block_comment: str = BLOCK_COMMENT,
     names_may_be_values: bool = False,
 ) -> Syntax:
-    # Possessive: a comment before the end must not be read again as operators, nor cost exponential time.
-    skip = rf"(?:\s+|{comment}|{block_comment})*+"
     groups = (
-        rf"(?P<hint>{HINT})|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$])|{DIGITS_FIRST})"
+        rf"(?P<skip>(?:\s+|{comment}|{block_comment})+)|(?P<hint>{HINT})"
+        rf"|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$])|{DIGITS_FIRST})"
         rf"|(?P<quoted>{quoted})|(?P<word>[^\W\d][\w$]*)"
         r"|(?P<op>::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|\|\||&&|:=|%%|\S)"
     )
-    return Syntax(name, re.compile(rf"{skip}(?:{groups}|\Z)", re.DOTALL), names_may_be_values)
+    return Syntax(name, re.compile(groups, re.DOTALL), names_may_be_values)
 
 
 MYSQL: Final = _syntax(
@@ -76,7 +76,7 @@ MYSQL: Final = _syntax(
 POSTGRESQL: Final = _syntax(
     "postgres",
     comment=r"--[^\n]*",
-    block_comment=_nested(depth=3),
+    block_comment=rf"/\*(?![!+]){_nested(depth=3)}",
     # A question mark is an operator here (jsonb), and every driver for PostgreSQL writes its placeholders otherwise.
     literal=rf"[eE]{SINGLE_BACKSLASH}|(?:[nNxXbB]|[uU]&)?{SINGLE}|{DOLLAR}|\$\d+",
     quoted=rf"(?:[uU]&)?{DOUBLE}",
