@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS: Final = Path(__file__).with_name("results")
+PAGES: Final = tuple(Path(__file__).parents[1] / name for name in ("README.md", "README.ko.md"))
 PACKAGES: Final = ("dbpilot", "sqlalchemy", "fastapi", "uvicorn", "pyarrow", "pandas")
 
 
@@ -45,7 +46,27 @@ def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{part}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    Console(stderr=True).print(f"written to benchmarks/results/{path.name}")
+    for page in PAGES:
+        page.write_text(with_figures(page.read_text(), part, figures))
+    Console(stderr=True).print(f"written to benchmarks/results/{path.name} and to the READMEs that show it")
+
+
+def with_figures(page: str, part: str, figures: Sequence[Figure]) -> str:
+    """The page with the figures between its marks for this part; unchanged where it has none."""
+    begin, end = f"<!-- bench-{part} -->\n", f"<!-- end of bench-{part} -->"
+    if begin not in page:
+        return page
+    head, _, rest = page.partition(begin)
+    rows = "\n".join(f"| {figure.name} | {_cell(figure, figure.value)} | {_beside(figure)} |" for figure in figures)
+    return f"{head}{begin}| | | beside |\n|---|---|---|\n{rows}\n{end}{rest.partition(end)[2]}"
+
+
+def _cell(figure: Figure, value: float) -> str:
+    return f"{_number(value)} {figure.unit}"
+
+
+def _beside(figure: Figure) -> str:
+    return "; ".join(f"{name}: {_cell(figure, value)}" for name, value in figure.peers.items())
 
 
 def machine() -> dict[str, str | int]:
@@ -66,9 +87,9 @@ def _print(part: str, figures: Sequence[Figure]) -> None:
     table.add_column("beside", overflow="fold")
     table.add_column("goal", overflow="fold")
     for figure in figures:
-        peers = "\n".join(f"{name}: {_number(value)} {figure.unit}" for name, value in figure.peers.items())
+        peers = _beside(figure).replace("; ", "\n")
         mark = {True: "reached: ", False: "MISSED: ", None: ""}[figure.ok]
-        table.add_row(figure.name, f"{_number(figure.value)} {figure.unit}", peers, mark + (figure.goal or ""))
+        table.add_row(figure.name, _cell(figure, figure.value), peers, mark + (figure.goal or ""))
     Console(width=120).print(table)
 
 
