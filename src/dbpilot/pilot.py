@@ -4,7 +4,6 @@ import os
 import weakref
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Self
 
@@ -14,16 +13,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
-from dbpilot.errors import StoreError
 from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
-from dbpilot.history.store import Batch, Pattern, SlowQuery, Store, added, described
-from dbpilot.history.tally import Tally
+from dbpilot.history.store import Pattern, SlowQuery, Store, described
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
 from dbpilot.queries.listener import Listener
 from dbpilot.queries.recorder import Recorder
 from dbpilot.queries.windows import QueryWindows, Series
 from dbpilot.queries.worker import Worker
+from dbpilot.recall import Recall, Tallies
 from dbpilot.reports import (
     PerformanceSummary,
     QueryStats,
@@ -40,16 +38,6 @@ STOP_TIMEOUT_S = 5.0
 SUMMARY_PATTERNS = 5
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    tallies: dict[str, Tally]
-    patterns: dict[str, Pattern]
-    error: str | None
-
-
-_Slow = tuple[list[SlowQuery], dict[str, Pattern]]
 
 
 class Autopilot:
@@ -83,6 +71,8 @@ class Autopilot:
         self._given_store = store
         self._running = False
         self._wire()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=_weakly(self._forked))
 
     def _wire(self) -> None:
         self._since = self._clock.now()
@@ -94,6 +84,7 @@ class Autopilot:
         windows = QueryWindows(self.config.queries, self._dialect.syntax, self._clock.now())
         drain_s = self.config.queries.drain_s
         self._worker = Worker(self._recorder, windows, self._historian.submit, self._clock, drain_s)
+        self._recall = Recall(self._worker, self._historian, self._store)
 
     def _own_store(self) -> SqlStore:
         return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url))
@@ -108,8 +99,6 @@ class Autopilot:
         self._worker.start()
         self._connections.attach()
         self._listener.attach()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_weakly(self._forked))
 
     def stop(self) -> None:
         """Nothing is watched any more, and what was seen is in the history if it could be reached.
@@ -149,25 +138,20 @@ class Autopilot:
     def query_stats(self, hours: float, limit: int, order: StatsOrder = "mean_s") -> QueryStatsReport:
         """The patterns of the last hours, highest ``order`` first, live ones included."""
         since, until = self._last(hours)
-        known = self._remember(since, until)
+        known = self._recall.tallies(since, until)
         return QueryStatsReport(since, until, _ranked(_lines(known), order, limit), known.error)
 
     def slow_queries(self, hours: float, limit: int) -> SlowQueryReport:
         """The slow executions of the last hours, latest first, live ones included."""
         since, until = self._last(hours)
-        try:
-            slow, patterns = self._historian.ask(lambda: self._slow_from_history(since, until, limit))
-            error = None
-        except StoreError as failure:
-            (slow, patterns), error = self._slow_from_memory(since, until), str(failure)
-        latest_first = sorted(slow, key=lambda query: query.at, reverse=True)[:limit]
-        records = [self._slow_record(query, patterns) for query in latest_first]
-        return SlowQueryReport(since, until, self.config.queries.slow_s, records, error)
+        known = self._recall.slow(since, until, limit)
+        records = [self._slow_record(query, known.patterns) for query in known.slow]
+        return SlowQueryReport(since, until, self.config.queries.slow_s, records, known.error)
 
     def performance_summary(self, hours: float) -> PerformanceSummary:
         """The last hours on one page, and how the pilot itself is doing."""
         since, until = self._last(hours)
-        known = self._remember(since, until)
+        known = self._recall.tallies(since, until)
         lines = _lines(known)
         return PerformanceSummary(
             since=since,
@@ -204,42 +188,6 @@ class Autopilot:
         now = self._clock.now()
         return now - timedelta(hours=hours, seconds=self.config.queries.window_s), now
 
-    def _remember(self, since: datetime, until: datetime) -> _Remembered:
-        """History, windows on their way to it, and the one being counted, added up; each window once."""
-        try:
-            return self._historian.ask(lambda: self._from_history(since, until))
-        except StoreError as error:
-            return replace(self._from_memory(since, until), error=str(error))
-
-    def _from_memory(self, since: datetime, until: datetime) -> _Remembered:
-        """What the store does not have yet."""
-        live = self._live()
-        windows = [window for batch in live for window in batch.windows if since <= window.start < until]
-        return _Remembered(added(window.tallies for window in windows), _patterns(live), None)
-
-    def _from_history(self, since: datetime, until: datetime) -> _Remembered:
-        """What is in memory, and what is in the store."""
-        live = self._from_memory(since, until)
-        tallies = added([live.tallies, self._store.tallies(since, until)])
-        patterns = {**self._store.patterns(tallies.keys() - live.patterns.keys()), **live.patterns}
-        return _Remembered(tallies, patterns, None)
-
-    def _slow_from_memory(self, since: datetime, until: datetime) -> _Slow:
-        live = self._live()
-        return [query for batch in live for query in batch.slow if since <= query.at < until], _patterns(live)
-
-    def _slow_from_history(self, since: datetime, until: datetime, limit: int) -> _Slow:
-        live, patterns = self._slow_from_memory(since, until)
-        slow = [*live, *self._store.slow(since, until, limit)]
-        return slow, {**self._store.patterns({query.pattern_id for query in slow} - patterns.keys()), **patterns}
-
-    def _live(self) -> list[Batch]:
-        """What the store does not have yet: a consistent copy, everything recorded until now included."""
-        with self._worker.lock:
-            current = self._worker.catch_up().batch()
-            windows = [replace(window, tallies=added([window.tallies])) for window in current.windows]
-            return [*self._historian.unwritten(), replace(current, windows=windows)]
-
     def _slow_record(self, query: SlowQuery, patterns: dict[str, Pattern]) -> SlowQueryRecord:
         pattern = described(patterns.get(query.pattern_id), query.pattern_id)
         return SlowQueryRecord(
@@ -272,12 +220,8 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-def _lines(known: _Remembered) -> list[QueryStats]:
+def _lines(known: Tallies) -> list[QueryStats]:
     return [query_stats(described(known.patterns.get(id_), id_), tally) for id_, tally in known.tallies.items()]
-
-
-def _patterns(batches: Iterable[Batch]) -> dict[str, Pattern]:
-    return {pattern.id: pattern for batch in batches for pattern in batch.patterns}
 
 
 def _ranked(lines: Iterable[QueryStats], order: StatsOrder, limit: int) -> list[QueryStats]:
