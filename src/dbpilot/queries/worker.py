@@ -13,8 +13,10 @@ from dbpilot.queries.windows import QueryWindows
 
 log = logging.getLogger(__name__)
 
-TURN_S: Final = 0.2
+TURN_S: Final = 0.1
 """How long one turn may count: reading texts that are all different must not take the application's processor."""
+READ_S: Final = 0.5
+"""The same for somebody who waits for the figures."""
 STOP_S: Final = 2.0
 
 
@@ -52,7 +54,7 @@ class Worker:
             self._recorder.drop_all()
             self._guarded(lambda: self._submit(self._windows.close(self._clock.now())))
 
-    def catch_up(self, budget_s: float = TURN_S) -> QueryWindows:
+    def catch_up(self, budget_s: float = READ_S) -> QueryWindows:
         """What was recorded until now is counted, as far as that can be done in ``budget_s`` seconds.
 
         The caller holds the lock while it uses the result.
@@ -72,7 +74,7 @@ class Worker:
     def _run(self) -> None:
         while not self._stopping.wait(self._drain_s):
             with self.lock:
-                self._guarded(self.catch_up)
+                self._guarded(lambda: self.catch_up(TURN_S))
 
     def _guarded(self, work: Callable[[], object]) -> None:
         try:
