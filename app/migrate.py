@@ -44,11 +44,6 @@ def current(engine: Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
-def at_head(engine: Engine) -> bool:
-    """Whether the tables are as this program needs them."""
-    return current(engine) == head()
-
-
 def require_tables(engine: Engine) -> None:
     """Returns only when there are tables, at whichever revision.
 

@@ -184,6 +184,16 @@ def test_slow_fetching_is_slow(engine: sa.Engine) -> None:
         assert (slow.rows, slow.duration_s >= 0.02) == (2, True)
 
 
+def test_an_error_of_ours_does_not_replace_the_applications_own(
+    engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        monkeypatch.setattr("dbpilot.queries.listener._text", lambda *_: 1 / 0)
+        with engine.connect() as connection, pytest.raises(OperationalError, match="no such table"):
+            connection.execute(sa.text("SELECT 1 FROM nowhere"))
+        assert pilot.performance_summary(1).watching.failures == 1
+
+
 def test_a_worker_that_stumbles_goes_on(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
         with monkeypatch.context() as broken:

@@ -95,7 +95,10 @@ class Listener:
             self.failures += 1
 
     def _failed(self, context: ExecutionContext, statement: str, execute_s: float, error: BaseException) -> None:
-        self._fetched(_text(context, statement), execute_s, 0.0, -1, error)
+        try:
+            self._fetched(_text(context, statement), execute_s, 0.0, -1, error)
+        except Exception:  # noqa: BLE001 - as above
+            self.failures += 1
 
     def _fetched(self, text: str, execute_s: float, fetch_s: float, rows: int, error: BaseException | None) -> None:
         try:
