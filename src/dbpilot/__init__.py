@@ -10,7 +10,11 @@ with Autopilot(engine) as pilot:
 from dbpilot.config import PilotConfig
 from dbpilot.errors import ConfigError, PilotError, StoreError
 from dbpilot.pilot import Autopilot
-from dbpilot.reports import PerformanceSummary, QueryStats, QueryStatsReport, SlowQueryRecord, SlowQueryReport
+from dbpilot.queries.request import unit_of_work
+from dbpilot.reports.queries import QueryStats, QueryStatsReport
+from dbpilot.reports.requests import Receipt, Repetition
+from dbpilot.reports.slow import SlowQueryRecord, SlowQueryReport
+from dbpilot.reports.summary import PerformanceSummary
 
 __all__ = [
     "Autopilot",
@@ -20,7 +24,10 @@ __all__ = [
     "PilotError",
     "QueryStats",
     "QueryStatsReport",
+    "Receipt",
+    "Repetition",
     "SlowQueryRecord",
     "SlowQueryReport",
     "StoreError",
+    "unit_of_work",
 ]

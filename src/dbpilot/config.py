@@ -5,12 +5,15 @@ Every setting has a default, can be given in code, and is read from the environm
 """
 
 import os
-from typing import Self
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from dbpilot.errors import ConfigError
+
+MAX_KEPT_D: Final = 3660
+MAX_KEPT_H: Final = 24 * MAX_KEPT_D
 
 
 class _Section(BaseModel):
@@ -26,8 +29,11 @@ class QueriesConfig(_Section):
     warning_s: float = Field(default=2.0, gt=0)
     critical_s: float = Field(default=5.0, gt=0)
 
-    window_s: int = Field(default=10, ge=1, le=3600)
-    """Statements are counted per pattern and per window of this length."""
+    slow_s_by_pattern: dict[str, float] = {}
+    """Other thresholds for some patterns, by pattern id, in seconds."""
+
+    window_s: int = Field(default=10, ge=1, le=60)
+    """Statements are counted per pattern and per window of this length, which divides a minute."""
 
     max_patterns: int = Field(default=1000, ge=1)
     """Patterns told apart within one window and in the cache; the rest is counted as one pattern, "other"."""
@@ -38,15 +44,94 @@ class QueriesConfig(_Section):
     drain_s: float = Field(default=0.25, gt=0)
     """How often the worker empties the threads' buffers."""
 
+    fetch_timing: bool = True
+    """Whether fetching rows is timed as well. Without it a statement costs less to watch, and on SQLite, which does
+    most of its work while rows are fetched, the figures say little."""
+
+    sample_every: int = Field(default=64, ge=1)
+    """Of so many statements one is asked for the line of code it comes from; slow and failed ones always are."""
+
+    n_plus_one: int = Field(default=10, ge=2)
+    """From so many executions of one SELECT in one request on, it is reported."""
+
+    requests_kept: int = Field(default=1000, ge=0)
+    """Receipts of requests kept in memory, the latest ones."""
+
+    explain: bool = True
+    """Whether the database is asked for the plan of slow SELECTs."""
+
+    explain_per_minute: int = Field(default=6, ge=1)
+    explain_timeout_s: float = Field(default=2.0, gt=0)
+
+    comment: Literal["off", "route", "trace"] = "off"
+    """Whether statements carry the route of their request, or that and its trace, to the server: as a comment in
+    sqlcommenter's format. A trace makes each text another one, which spoils prepared statements."""
+
+    @field_validator("window_s")
+    @classmethod
+    def _divides_a_minute(cls, window_s: int) -> int:
+        if 60 % window_s:
+            raise ValueError("must divide 60, so that windows add up to minutes")
+        return window_s
+
+    @property
+    def watch_s(self) -> float:
+        """The duration from which on a statement may be slow, whichever its pattern."""
+        return min([self.slow_s, *self.slow_s_by_pattern.values()])
+
 
 class HistoryConfig(_Section):
-    """Remembering."""
+    """Remembering, in windows of four lengths; each is forgotten at an age of its own."""
 
     url: SecretStr = SecretStr("sqlite:///var/dbpilot.sqlite3")
     """Where the history is kept: the SQLAlchemy URL of SQLite, MariaDB/MySQL or PostgreSQL."""
 
-    keep_hours: float = Field(default=48, gt=0, le=24 * 366 * 10)
-    """Older windows and slow statements are forgotten."""
+    keep_windows_hours: float = Field(default=3, gt=0, le=MAX_KEPT_H)
+    keep_minutes_hours: float = Field(default=48, gt=0, le=MAX_KEPT_H)
+    keep_hours_days: float = Field(default=35, gt=0, le=MAX_KEPT_D)
+    keep_days_days: float = Field(default=400, gt=0, le=MAX_KEPT_D)
+    """How long what was counted is kept per window, per minute, per hour and per day."""
+
+    keep_events_days: float = Field(default=14, gt=0, le=MAX_KEPT_D)
+    """How long slow statements, receipts of requests and alerts are kept."""
+
+
+class AlertsConfig(_Section):
+    """When somebody is told, and how."""
+
+    urls: tuple[SecretStr, ...] = ()
+    """Where alerts go, as Apprise writes it: ``tgram://token/chat``, ``slack://...``, ``mailto://...``,
+    ``json://host/path``. Without any, alerts are only shown."""
+
+    title: str = "dbpilot"
+    """What a message's title begins with: the application's name."""
+
+    slow: bool = True
+    """Whether statements of ``queries.warning_s`` and ``queries.critical_s`` alert."""
+
+    error_rate: float = Field(default=0.05, gt=0, le=1)
+    """The share of failed executions of one pattern in one minute."""
+
+    min_calls: int = Field(default=20, ge=1)
+    """Fewer executions in a minute say nothing about a rate, and nothing about a regression."""
+
+    new_pattern_share: float = Field(default=0.1, gt=0, le=1)
+    """A pattern that was never seen before alerts once it takes this share of a minute's database time; only after a
+    day of history."""
+
+    regression_factor: float = Field(default=2.0, gt=1)
+    """How many times its own usual p95 a pattern has to take, at least ``regression_min_s`` more."""
+
+    regression_min_s: float = Field(default=0.05, ge=0)
+
+    recover_s: float = Field(default=120, ge=0)
+    """An alert ends after so long without cause."""
+
+    cooldown_s: float = Field(default=900, ge=0)
+    """The same alert is not sent again for so long."""
+
+    muted: tuple[str, ...] = ()
+    """Pattern ids and kinds of alerts that nobody wants to hear of."""
 
 
 class PilotConfig(_Section):
@@ -54,6 +139,7 @@ class PilotConfig(_Section):
 
     queries: QueriesConfig = QueriesConfig()
     history: HistoryConfig = HistoryConfig()
+    alerts: AlertsConfig = AlertsConfig()
 
     @classmethod
     def from_env(cls, prefix: str = "DBPILOT_") -> Self:
@@ -73,7 +159,7 @@ class PilotConfig(_Section):
             raise ConfigError(f"{prefix}...: {error}") from None
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
-        return cls(queries=read.queries, history=read.history)
+        return cls(queries=read.queries, history=read.history, alerts=read.alerts)
 
 
 def _refuse_unknown(prefix: str) -> None:

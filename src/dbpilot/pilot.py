@@ -1,11 +1,12 @@
 """What is wired to what: the only place where the parts meet."""
 
+import atexit
 import os
 import weakref
 from collections.abc import Callable, Iterable
-from copy import deepcopy
 from datetime import datetime, timedelta
-from typing import Literal, Self
+from operator import attrgetter
+from typing import Any, Final, Literal, Self, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,29 +16,54 @@ from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
-from dbpilot.history.store import Pattern, SlowQuery, Store, described
+from dbpilot.history.store import Event, Pattern, Store, described
+from dbpilot.history.tally import Tally
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
+from dbpilot.queries.advice import advice_on, repetition_advice
+from dbpilot.queries.intake import Intake
 from dbpilot.queries.listener import Listener
+from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Recorder
-from dbpilot.queries.windows import QueryWindows, Series
+from dbpilot.queries.slow import SLOW
+from dbpilot.queries.windows import SeriesByKey
 from dbpilot.queries.worker import Worker
-from dbpilot.recall import Recall, Tallies
-from dbpilot.reports import (
-    PerformanceSummary,
-    QueryStats,
-    QueryStatsReport,
-    Severity,
+from dbpilot.recall import Events, Recall, Tallies
+from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
+from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
+from dbpilot.reports.slow import (
+    ANY_SLOW,
+    SlowFilter,
+    SlowPatternReport,
     SlowQueryRecord,
     SlowQueryReport,
-    Watching,
-    query_stats,
-    query_totals,
+    SlowQueryStatistics,
+    slow_patterns,
+    slow_record,
+    slow_statistics,
 )
+from dbpilot.reports.summary import PerformanceSummary, Watching
 
+Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 5.0
 SUMMARY_PATTERNS = 5
 
+MAX_SLOW_READ: Final = 10_000
+MAX_RECEIPTS_READ: Final = 2_000
+MAX_REPETITIONS_READ: Final = 200
+"""Events that one answer looks at, the latest ones."""
+
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
+
+ORDERS: Final[dict[StatsOrder, Callable[[Tally], float]]] = {
+    "mean_s": attrgetter("mean_s"),
+    "total_s": attrgetter("total_s"),
+    "max_s": attrgetter("max_s"),
+    "p95_s": lambda tally: tally.histogram.quantile(0.95) or 0.0,
+    "calls": attrgetter("calls"),
+    "errors": attrgetter("failed"),
+    "slow": attrgetter("slow"),
+    "rows": attrgetter("rows"),
+}
 
 
 class Autopilot:
@@ -70,35 +96,55 @@ class Autopilot:
         self._dialect = dialect_of(self._engine)
         self._given_store = store
         self._running = False
+        self._asleep = False
+        self._at_exit = _weakly(self.stop)
         self._wire()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=_weakly(self._forked))
 
     def _wire(self) -> None:
+        queries = self.config.queries
         self._since = self._clock.now()
         self._store = self._given_store or self._own_store()
-        self._recorder = Recorder(self.config.queries.max_pending)
-        self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock)
-        self._connections = ConnectionWatch(self._engine)
-        self._historian = Historian(self._store, self._clock, self.config.history.keep_hours)
-        windows = QueryWindows(self.config.queries, self._dialect.syntax, self._clock.now())
-        drain_s = self.config.queries.drain_s
-        self._worker = Worker(self._recorder, windows, self._historian.submit, self._clock, drain_s)
+        self._recorder = Recorder(queries.max_pending, first_seen=_weakly(self._wake))
+        self._connections = ConnectionWatch(self._engine, self._dialect, self._clock)
+        self._listener = Listener(
+            self._engine, self._dialect, self._recorder, self._clock, queries, self._connections.waits
+        )
+        self._historian = Historian(self._store, self._clock)
+        intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen)
+        self._worker = Worker(self._recorder, intake, self._historian.submit, self._clock, queries.drain_s)
         self._recall = Recall(self._worker, self._historian, self._store)
 
+    def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
+        pass
+
     def _own_store(self) -> SqlStore:
-        return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url))
+        return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url), self.config.history)
 
     def start(self) -> None:
-        """Statements are watched; starting twice is starting once."""
-        if self._running:
+        """Statements are watched; starting twice is starting once.
+
+        Raises:
+            ConfigError: another pilot watches this engine.
+        """
+        if self._running and not self._asleep:
             return
+        if not self._running:
+            self._attach()
+        self._run()
+
+    def _attach(self) -> None:
+        self._listener.attach()
+        self._connections.attach()
         self._running = True
+        atexit.register(self._at_exit)
+
+    def _run(self) -> None:
+        self._asleep = False
         self._since = self._clock.now()
         self._historian.start()
         self._worker.start()
-        self._connections.attach()
-        self._listener.attach()
 
     def stop(self) -> None:
         """Nothing is watched any more, and what was seen is in the history if it could be reached.
@@ -108,6 +154,7 @@ class Autopilot:
         if not self._running:
             return
         self._running = False
+        atexit.unregister(self._at_exit)
         self._detach()
         self._worker.stop()
         self._historian.stop(STOP_TIMEOUT_S)
@@ -118,15 +165,22 @@ class Autopilot:
         self._connections.detach()
 
     def _forked(self) -> None:
-        """In a child process nothing is watched until it starts the pilot itself: threads do not come along, and
-        connections are the parent's."""
+        """In a child process the pilot sleeps until the first statement: threads do not come along, connections are
+        the parent's, and many children never ask the database anything."""
         if not self._running:
             return
-        self._running = False
         self._detach()
         if isinstance(self._store, SqlStore):
             self._store.abandon()
         self._wire()
+        self._listener.attach()
+        self._connections.attach()
+        self._asleep = True
+
+    def _wake(self) -> None:
+        """A thread executes its first statement."""
+        if self._asleep:
+            self._run()
 
     def __enter__(self) -> Self:
         self.start()
@@ -139,27 +193,63 @@ class Autopilot:
         """The patterns of the last hours, highest ``order`` first, live ones included."""
         since, until = self._last(hours)
         known = self._recall.tallies(since, until)
-        return QueryStatsReport(since, until, _ranked(_lines(known), order, limit), known.error)
+        return QueryStatsReport(since, until, self._ranked(known, order, limit, since, until), known.error)
 
-    def slow_queries(self, hours: float, limit: int) -> SlowQueryReport:
+    def slow_queries(self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW) -> SlowQueryReport:
         """The slow executions of the last hours, latest first, live ones included."""
         since, until = self._last(hours)
-        known = self._recall.slow(since, until, limit)
-        records = [self._slow_record(query, known.patterns) for query in known.slow]
-        return SlowQueryReport(since, until, self.config.queries.slow_s, records, known.error)
+        records, error = self._slow_records(since, until, wanted)
+        return SlowQueryReport(since, until, self.config.queries.slow_s, records[:limit], error)
+
+    def slow_statistics(self, hours: float, wanted: SlowFilter = ANY_SLOW) -> SlowQueryStatistics:
+        """The slow executions of the last hours, added up."""
+        since, until = self._last(hours)
+        records, error = self._slow_records(since, until, wanted)
+        return slow_statistics(since, until, self.config.queries.slow_s, records, MAX_SLOW_READ, error)
+
+    def slow_patterns(self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW) -> SlowPatternReport:
+        """The patterns with slow executions in the last hours, most time first."""
+        since, until = self._last(hours)
+        records, error = self._slow_records(since, until, wanted)
+        return SlowPatternReport(since, until, self.config.queries.slow_s, slow_patterns(records)[:limit], error)
+
+    def receipt(self, request_id: str) -> Receipt | None:
+        """What the request with this id ran, while this process remembers it, and later if the history kept it."""
+        since, until = self._last(24 * self.config.history.keep_events_days)
+        event = self._intake_read(lambda intake: intake.receipts.find(request_id))
+        known = self._recall.events(RECEIPT, since, until, 1, key=request_id)
+        found = event or next(iter(known.events), None)
+        return receipt_of(found, self._patterns_of([found], known)) if found else None
+
+    def receipts(self, hours: float, limit: int) -> RequestReport:
+        """The requests of the last hours whose receipts are kept, most time in the database first."""
+        since, until = self._last(hours)
+        own = self._intake_read(lambda intake: intake.receipts.latest())
+        known = self._recall.events(RECEIPT, since, until, MAX_RECEIPTS_READ)
+        # Of a request that went on there are several; the latest has all.
+        latest = {event.key: event for event in sorted([*known.events, *own], key=lambda event: event.body["calls"])}
+        most = sorted(latest.values(), key=lambda event: event.value, reverse=True)[:limit]
+        patterns = self._patterns_of(most, known)
+        return RequestReport([receipt_of(event, patterns) for event in most], known.error)
+
+    def repetitions(self, hours: float, limit: int) -> RepetitionReport:
+        """SELECTs that a request ran over and over (N+1) in the last hours, latest first."""
+        since, until = self._last(hours)
+        known = self._recall.events(N_PLUS_ONE, since, until, limit)
+        found = [repetition_of(event, known.patterns) for event in known.events]
+        return RepetitionReport(since, until, found, known.error)
 
     def performance_summary(self, hours: float) -> PerformanceSummary:
         """The last hours on one page, and how the pilot itself is doing."""
         since, until = self._last(hours)
         known = self._recall.tallies(since, until)
-        lines = _lines(known)
         return PerformanceSummary(
             since=since,
             until=until,
             database=self._dialect.identity(self._engine),
             queries=query_totals(known.tallies),
-            slowest=_ranked(lines, "mean_s", SUMMARY_PATTERNS),
-            busiest=_ranked(lines, "total_s", SUMMARY_PATTERNS),
+            slowest=self._ranked(known, "mean_s", SUMMARY_PATTERNS, since, until),
+            busiest=self._ranked(known, "total_s", SUMMARY_PATTERNS, since, until),
             connections=self.connections(),
             watching=self._watching(known.error),
         )
@@ -168,44 +258,65 @@ class Autopilot:
         """The connection pool as it is now."""
         return self._connections.read()
 
-    def series(self) -> dict[tuple[str, str], Series]:
+    def series(self) -> SeriesByKey:
         """Totals since the start by operation and table, for metrics."""
+        return self._intake_read(lambda intake: intake.windows.series())
+
+    def _intake_read(self, question: Callable[[Intake], Answer]) -> Answer:
+        self._worker.ensure_alive()
         with self._worker.lock:
-            return deepcopy(self._worker.catch_up().series)
+            return question(self._worker.catch_up())
+
+    def _ranked(
+        self, known: Tallies, order: StatsOrder, limit: int, since: datetime, until: datetime
+    ) -> list[QueryStats]:
+        figure = ORDERS[order]
+        top = sorted(
+            known.tallies, key=lambda id_: (figure(known.tallies[id_]), known.tallies[id_].calls), reverse=True
+        )
+        top = top[:limit]
+        patterns = self._recall.named(top, known)
+        repeated = self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ).events
+        return [
+            self._line(described(patterns.get(id_), id_), tallies[id_], [e for e in repeated if e.key == id_])
+            for id_ in top
+        ]
+
+    def _line(self, pattern: Pattern, tally: Tally, repeated: list[Event]) -> QueryStats:
+        advice = (*(repetition_advice(event.body) for event in repeated[:1]), *advice_on(pattern, tally))
+        return query_stats(pattern, tally, advice)
+
+    def _slow_records(
+        self, since: datetime, until: datetime, wanted: SlowFilter
+    ) -> tuple[list[SlowQueryRecord], str | None]:
+        known = self._recall.events(SLOW, since, until, MAX_SLOW_READ, min_value=wanted.min_duration_s)
+        records = [
+            slow_record(event, known.patterns.get(event.key), self.config.queries, None)
+            for event in known.events
+            if wanted.admits(described(known.patterns.get(event.key), event.key))
+        ]
+        return records, known.error
+
+    def _patterns_of(self, events: Iterable[Event], known: Events) -> dict[str, Pattern]:
+        """The patterns that receipts name, also of those that only this process has."""
+        ids = {line["pattern_id"] for event in events for line in event.body["lines"]} - known.patterns.keys()
+        return {**known.patterns, **self._recall.named(ids, Tallies({}, {}, known.error))} if ids else known.patterns
 
     def _watching(self, read_error: str | None) -> Watching:
         return Watching(
             since=self._since,
             dropped=self._recorder.dropped,
             failures=self._listener.failures + self._worker.failures,
+            restarts=self._worker.restarts + self._historian.restarts,
             unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
             lost_windows=self._historian.lost,
             history_error=read_error or self._historian.error,
         )
 
     def _last(self, hours: float) -> tuple[datetime, datetime]:
-        """From the start of the window that was being counted then, until now."""
+        """From the start of the window that was being counted then, or of a longer one before it, until now."""
         now = self._clock.now()
-        return now - timedelta(hours=hours, seconds=self.config.queries.window_s), now
-
-    def _slow_record(self, query: SlowQuery, patterns: dict[str, Pattern]) -> SlowQueryRecord:
-        pattern = described(patterns.get(query.pattern_id), query.pattern_id)
-        return SlowQueryRecord(
-            at=query.at,
-            pattern_id=pattern.id,
-            query=pattern.text,
-            operation=pattern.operation,
-            tables=pattern.tables,
-            duration_s=query.duration_s,
-            severity=self._severity(query.duration_s),
-            rows=query.rows,
-            error=query.error,
-        )
-
-    def _severity(self, duration_s: float) -> Severity:
-        if duration_s >= self.config.queries.critical_s:
-            return "critical"
-        return "warning" if duration_s >= self.config.queries.warning_s else "slow"
+        return self._store.begin(now - timedelta(hours=hours, seconds=self.config.queries.window_s), now), now
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:
@@ -218,11 +329,3 @@ def _weakly(method: Callable[[], None]) -> Callable[[], None]:
             alive()
 
     return call
-
-
-def _lines(known: Tallies) -> list[QueryStats]:
-    return [query_stats(described(known.patterns.get(id_), id_), tally) for id_, tally in known.tallies.items()]
-
-
-def _ranked(lines: Iterable[QueryStats], order: StatsOrder, limit: int) -> list[QueryStats]:
-    return sorted(lines, key=lambda line: (getattr(line, order), line.calls), reverse=True)[:limit]

@@ -1,12 +1,13 @@
 """Adds up what is remembered: the store, windows on their way to it, and the one being counted; each window once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 from dbpilot.errors import StoreError
 from dbpilot.history.historian import Historian
-from dbpilot.history.store import Batch, Pattern, SlowQuery, Store, added
+from dbpilot.history.store import Batch, Event, Pattern, Store, added, joined, latest, matching
 from dbpilot.history.tally import Tally
 from dbpilot.queries.worker import Worker
 
@@ -21,10 +22,10 @@ class Tallies:
 
 
 @dataclass(frozen=True, slots=True)
-class SlowOnes:
-    """Slow executions, latest first; ``error`` as above."""
+class Events:
+    """What happened, latest first, and the patterns it is about; ``error`` as above."""
 
-    slow: list[SlowQuery]
+    events: list[Event]
     patterns: dict[str, Pattern]
     error: str | None = None
 
@@ -38,49 +39,86 @@ class Recall:
         self._store = store
 
     def tallies(self, since: datetime, until: datetime) -> Tallies:
-        """What was counted in windows that start in [since, until)."""
+        """What was counted in windows that start in [since, until); no pattern is looked up yet."""
         try:
             return self._historian.ask(lambda: self._all_tallies(since, until))
         except StoreError as error:
             return replace(self._live_tallies(since, until), error=str(error))
 
-    def slow(self, since: datetime, until: datetime, limit: int) -> SlowOnes:
-        """The latest slow executions that ended in [since, until)."""
+    def named(self, ids: Iterable[str], known: Tallies) -> dict[str, Pattern]:
+        """The patterns with these ids: what the store knows of them, and what is on its way there."""
+        wanted = set(ids)
+        live = {id_: pattern for id_, pattern in known.patterns.items() if id_ in wanted}
+        if known.error is not None:
+            return live
         try:
-            known = self._historian.ask(lambda: self._all_slow(since, until, limit))
+            return self._historian.ask(lambda: self._with_stored(wanted, live))
+        except StoreError:
+            return live
+
+    def events(
+        self,
+        kind: str,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        *,
+        key: str | None = None,
+        min_value: float | None = None,
+    ) -> Events:
+        """The latest events of a kind in [since, until)."""
+        batches = self._live()
+        live = [event for batch in batches for event in batch.events]
+        found = matching(live, kind, since, until, key=key, min_value=min_value)
+        patterns = _patterns(batches)
+        try:
+            stored = partial(self._store.events, kind, since, until, limit, key=key, min_value=min_value)
+            return self._historian.ask(lambda: self._with_stored_events(found, stored, limit, patterns))
         except StoreError as error:
-            known = replace(self._live_slow(since, until), error=str(error))
-        return replace(known, slow=sorted(known.slow, key=lambda query: query.at, reverse=True)[:limit])
+            return Events(latest(found, limit), patterns, str(error))
 
     def _all_tallies(self, since: datetime, until: datetime) -> Tallies:
         live = self._live_tallies(since, until)
-        tallies = added([live.tallies, self._store.tallies(since, until)])
-        return Tallies(tallies, self._named(tallies.keys(), live.patterns))
+        return replace(live, tallies=added([live.tallies, self._store.tallies(since, until)]))
 
     def _live_tallies(self, since: datetime, until: datetime) -> Tallies:
         live = self._live()
         windows = [window for batch in live for window in batch.windows if since <= window.start < until]
         return Tallies(added(window.tallies for window in windows), _patterns(live))
 
-    def _all_slow(self, since: datetime, until: datetime, limit: int) -> SlowOnes:
-        live = self._live_slow(since, until)
-        slow = [*live.slow, *self._store.slow(since, until, limit)]
-        return SlowOnes(slow, self._named((query.pattern_id for query in slow), live.patterns))
+    def _with_stored_events(
+        self, live: list[Event], stored: Callable[[], list[Event]], limit: int, patterns: dict[str, Pattern]
+    ) -> Events:
+        events = latest([*live, *stored()], limit)
+        return Events(events, self._with_stored({id_ for event in events for id_ in _named_by(event)}, patterns))
 
-    def _live_slow(self, since: datetime, until: datetime) -> SlowOnes:
-        live = self._live()
-        return SlowOnes([query for batch in live for query in batch.slow if since <= query.at < until], _patterns(live))
-
-    def _named(self, ids: Iterable[str], known: dict[str, Pattern]) -> dict[str, Pattern]:
-        return {**self._store.patterns(set(ids) - known.keys()), **known}
+    def _with_stored(self, ids: set[str], live: dict[str, Pattern]) -> dict[str, Pattern]:
+        stored = self._store.patterns(ids)
+        both = {id_: joined(stored[id_], live[id_]) for id_ in stored.keys() & live.keys()}
+        return {**stored, **live, **both}
 
     def _live(self) -> list[Batch]:
         """What the store does not have yet: a consistent copy, everything recorded until now included."""
+        self._worker.ensure_alive()
         with self._worker.lock:
             current = self._worker.catch_up().batch()
-            windows = [replace(window, tallies=added([window.tallies])) for window in current.windows]
+            windows = [
+                replace(window, tallies={id_: tally.copy() for id_, tally in window.tallies.items()})
+                for window in current.windows
+            ]
             return [*self._historian.unwritten(), replace(current, windows=windows)]
 
 
+def _named_by(event: Event) -> list[str]:
+    """The ids of the patterns that an event is about."""
+    named = [] if event.pattern_id is None else [event.pattern_id]
+    return [*named, *(line["pattern_id"] for line in event.body.get("lines", ()))]
+
+
 def _patterns(batches: Iterable[Batch]) -> dict[str, Pattern]:
-    return {pattern.id: pattern for batch in batches for pattern in batch.patterns}
+    patterns: dict[str, Pattern] = {}
+    for batch in batches:
+        for pattern in batch.patterns:
+            known = patterns.get(pattern.id)
+            patterns[pattern.id] = joined(known, pattern) if known else pattern
+    return patterns

@@ -11,12 +11,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from dbpilot.pilot import Autopilot
-from dbpilot.queries.windows import Series
+from dbpilot.queries.windows import Series, SeriesByKey
 from dbpilot.unsupported import Unsupported
 
 BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-
-SeriesByKey = dict[tuple[str, str], Series]
 
 
 class PilotCollector(Collector):

@@ -8,7 +8,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from datetime import timedelta
 from threading import Condition, Event, Thread
 from typing import Final, TypeVar
 
@@ -21,7 +20,9 @@ log = logging.getLogger(__name__)
 MAX_UNWRITTEN: Final = 360
 """Batches kept while the store fails: an hour of ten-second windows. The oldest are lost first."""
 RETRY_S: Final = 10.0
-FORGET_EVERY_S: Final = 600.0
+MAINTAIN_EVERY_S: Final = 30.0
+MAX_REFUSALS: Final = 6
+"""How often the store may refuse one batch while it takes questions, before that batch is given up."""
 ANSWER_S: Final = 3.0
 """How long a question may take: whoever asks may be one of few threads that serve requests."""
 
@@ -32,10 +33,9 @@ Job = Callable[[], None]
 class Historian:
     """Takes batches and questions from :meth:`start` to :meth:`stop`, and says what was lost."""
 
-    def __init__(self, store: Store, clock: Clock, keep_hours: float) -> None:
+    def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._keep = timedelta(hours=keep_hours)
         self._unwritten: deque[Batch] = deque()
         self._questions: deque[Job] = deque()
         self._wake = Condition()
@@ -43,7 +43,9 @@ class Historian:
         self._thread: Thread | None = None
         self._busy_since: float | None = None
         self._failed_at = float("-inf")
-        self._next_forget = clock.ticks()
+        self._next_upkeep = clock.ticks() + MAINTAIN_EVERY_S
+        self._refused = 0
+        self.restarts = 0
         self.lost = 0
         """Windows that never reached the store."""
         self.error: str | None = None
@@ -54,6 +56,12 @@ class Historian:
         self._stopping = Event()  # a thread that was given up must not come back to life
         self._thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-history", daemon=True)
         self._thread.start()
+
+    def ensure_alive(self) -> None:
+        """A thread that died, from whatever cause, is replaced and counted."""
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            self.restarts += 1
+            self.start()
 
     def stop(self, timeout_s: float) -> None:
         """What waited is written, or lost and counted when the store does not take it in time."""
@@ -69,7 +77,7 @@ class Historian:
 
     def submit(self, batch: Batch) -> None:
         """The batch waits to be written; returns at once."""
-        if not batch.windows:
+        if not batch.windows and not batch.events:
             return
         with self._wake:
             self._unwritten.append(batch)
@@ -126,9 +134,9 @@ class Historian:
         while job := self._next_job(stopping, pause_s):
             wrote = self._attempt(job)
             pause_s = None if wrote else RETRY_S
-            if wrote and self._clock.ticks() >= self._next_forget:
-                self._next_forget = self._clock.ticks() + FORGET_EVERY_S
-                self._attempt(lambda: self._store.forget(self._clock.now() - self._keep))
+            if wrote and self._clock.ticks() >= self._next_upkeep:
+                self._next_upkeep = self._clock.ticks() + MAINTAIN_EVERY_S
+                self._attempt(lambda: self._store.maintain(self._clock.now()))
 
     def _next_job(self, stopping: Event, pause_s: float | None) -> Job | None:
         """The next thing to do, waiting for it; None at the end. After a failure, writing waits for ``pause_s``."""
@@ -159,8 +167,22 @@ class Historian:
         return True
 
     def _write_oldest(self) -> None:
-        batch = self._unwritten[0]
-        self._store.write(batch)
+        """The oldest batch is written; one that is refused again and again, while the next one is not, is given up."""
+        oldest, *others = self.unwritten()
+        try:
+            self._store.write(oldest)
+        except Exception:
+            self._refused += 1
+            if self._refused < MAX_REFUSALS or not others:
+                raise
+            self._store.write(others[0])  # or the store takes nothing at all, and that is the error
+            self._done(others[0])
+            self.lost += len(oldest.windows)
+            log.error("the history refuses one batch of windows; it is given up")
+        self._refused = 0
+        self._done(oldest)
+
+    def _done(self, batch: Batch) -> None:
         with self._wake:
-            if self._unwritten and self._unwritten[0] is batch:
-                self._unwritten.popleft()
+            # It may not be there any more: given up, because too many waited.
+            self._unwritten = deque(waiting for waiting in self._unwritten if waiting is not batch)

@@ -2,12 +2,27 @@
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, Double, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects import mysql
 
 metadata = MetaData()
 PLACE_LENGTH: Final = 255
+KEY_LENGTH: Final = 128
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # TEXT ends at 64 KiB there
+LongBlob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 # Instants are seconds since 1970 in UTC: the same number, and the same order, on every database.
 patterns = Table(
@@ -17,38 +32,57 @@ patterns = Table(
     Column("text", LongText, nullable=False),
     Column("operation", String(16), nullable=False),
     Column("tables", JSON, nullable=False),
+    Column("sources", JSON, nullable=False),
+    Column("last_seen_s", BigInteger, nullable=False),
+    Index("dbpilot_patterns_last_seen", "last_seen_s"),
 )
 
+# What one process counted in one window, all patterns in one block.
 windows = Table(
     "dbpilot_windows",
     metadata,
+    Column("batch", String(32), primary_key=True),
     Column("start_s", BigInteger, primary_key=True, autoincrement=False),
-    Column("process", String(32), primary_key=True),
-    # Counted within the process: a clock set back, or a pilot started again, may bring the same window twice.
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("database", String(PLACE_LENGTH), nullable=False),
-    Column("pattern_id", String(32), nullable=False),
-    Column("calls", BigInteger, nullable=False),
-    Column("slow", BigInteger, nullable=False),
-    Column("row_count", BigInteger, nullable=False),
-    Column("total_s", Double, nullable=False),
-    Column("fetch_s", Double, nullable=False),
-    Column("min_s", Double, nullable=False),
-    Column("max_s", Double, nullable=False),
-    Column("last_seen_s", Double, nullable=False),
-    Column("errors", JSON, nullable=False),
-    Column("histogram", LargeBinary, nullable=False),
+    # Whether it is part of the sums below.
+    Column("folded", Boolean, nullable=False),
+    Column("data", LongBlob, nullable=False),
+    Index("dbpilot_windows_start", "database", "start_s"),
+    Index("dbpilot_windows_folded", "database", "folded", "start_s"),
 )
 
-slow_queries = Table(
-    "dbpilot_slow_queries",
+# The same added up over all processes, for a minute, an hour, a day.
+sums = Table(
+    "dbpilot_sums",
     metadata,
-    Column("at_s", Double, primary_key=True),
-    Column("process", String(32), primary_key=True),
-    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("database", String(PLACE_LENGTH), primary_key=True),
+    Column("length_s", Integer, primary_key=True, autoincrement=False),
+    Column("start_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("data", LongBlob, nullable=False),
+)
+
+events = Table(
+    "dbpilot_events",
+    metadata,
+    Column("batch", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
     Column("database", String(PLACE_LENGTH), nullable=False),
-    Column("pattern_id", String(32), nullable=False),
-    Column("duration_s", Double, nullable=False),
-    Column("row_count", BigInteger, nullable=False),
-    Column("error", String(200)),
+    Column("kind", String(32), nullable=False),
+    Column("at_s", Double, nullable=False),
+    Column("key", String(KEY_LENGTH), nullable=False),
+    Column("value", Double, nullable=False),
+    Column("pattern_id", String(32)),
+    Column("body", JSON, nullable=False),
+    Index("dbpilot_events_kind", "database", "kind", "at_s"),
+    Index("dbpilot_events_key", "database", "kind", "key"),
+)
+
+# Who alone may act on something, and until when.
+claims = Table(
+    "dbpilot_claims",
+    metadata,
+    Column("database", String(PLACE_LENGTH), primary_key=True),
+    Column("key", String(KEY_LENGTH), primary_key=True),
+    Column("holder", String(32), nullable=False),
+    Column("until_s", Double, nullable=False),
 )

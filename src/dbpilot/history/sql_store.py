@@ -1,29 +1,48 @@
 """The history in a SQL database: SQLite by default, MariaDB/MySQL or PostgreSQL by URL."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, Row, create_engine, delete, event, insert, make_url, select, union
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    false,
+    insert,
+    make_url,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from dbpilot.clock import SYSTEM, Clock
+from dbpilot.config import HistoryConfig
 from dbpilot.errors import StoreError
 from dbpilot.history import schema
-from dbpilot.history.store import Batch, Pattern, SlowQuery, Window
-from dbpilot.history.tally import LatencyHistogram, Tally
+from dbpilot.history.block import Block, BlockError, added_up, block_of, limited, merged
+from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined
+from dbpilot.history.tally import Tally
 
 CONNECT_TIMEOUT_S: Final = 5
 SILENCE: Final[dict[str, dict[str, Any]]] = {
@@ -35,15 +54,36 @@ IDS_PER_QUERY: Final = 500  # SQLite of old allows 999 parameters
 VERSION_TABLE: Final = {"version_table": "dbpilot_schema_version"}
 """The history may share a database with an application that uses Alembic itself."""
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
+WRITING: Final = {"dbpilot_writes": True}
+
+HOUR_S: Final = 3600
+DAY_S: Final = 86_400
+LENGTHS_S: Final = (60, HOUR_S, DAY_S)
+"""The lengths of sums; each divides the next."""
+MAX_PATTERNS_PER_SUM: Final = 5_000
+MAX_PATTERNS: Final = 50_000
+"""Patterns remembered by text; an application that makes up names all day would fill the disk."""
+WINDOWS_PER_FOLD: Final = 200
+FOLD_LEASE: Final = timedelta(seconds=25)
+FORGET_EVERY: Final = timedelta(minutes=10)
+SOURCES_EVERY_S: Final = 600.0
+SEEN_EVERY_S: Final = 3600.0
+PATTERN_ATTEMPTS: Final = 3
+
+Span: TypeAlias = tuple[float, float]
+"""Seconds since 1970, the end excluded."""
 
 
 class SqlStore:
     """Remembers in a database of its own or beside the application's tables; many processes may share one.
 
-    Nothing is connected before the first use, and the schema is brought up to date then.
+    What each process counts in a window is one row. Regularly one of the processes folds new rows into the sums of
+    their minute, hour and day, all three in one transaction: so each is always as current as the others, and a long
+    range is a few long sums with shorter ones at its edge. Nothing is connected before the first use, and the schema
+    is brought up to date then.
     """
 
-    def __init__(self, url: str, database: str) -> None:
+    def __init__(self, url: str, database: str, config: HistoryConfig | None = None, clock: Clock = SYSTEM) -> None:
         """Names where the history is kept, and the database that it is about.
 
         Raises:
@@ -55,53 +95,212 @@ class SqlStore:
             raise StoreError(f"the history's URL asks for a driver that is not installed: {error}") from None
         except (SQLAlchemyError, ValueError):
             raise StoreError("the history's URL cannot be read; write it as SQLAlchemy does") from None
+        self._writing = self._engine.execution_options(**WRITING)
+        self._reading = self._engine
+        if self._engine.dialect.name != "sqlite":
+            self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
+        self._config = config or HistoryConfig()
+        self._clock = clock
         self._database = database
         self._name = place(self._engine.url)
         self._process = uuid4().hex
-        self._number = count()
         self._ready = False
         self._opening = Lock()
-        self._written_patterns: set[str] = set()
+        self._patterns = WrittenPatterns()
+        self._forgotten_at = clock.now() - FORGET_EVERY  # soon
+        self.damaged = 0
+        """Blocks that could not be read, and count as nothing."""
 
     def write(self, batch: Batch) -> None:
-        with self._connection() as connection:
-            new = [pattern for pattern in batch.patterns if pattern.id not in self._written_patterns]
-            _insert_patterns(connection, new)
-            _insert_all(connection, schema.windows, list(self._window_rows(batch.windows)))
-            _insert_all(connection, schema.slow_queries, [self._slow_row(query) for query in batch.slow])
-        self._written_patterns.update(pattern.id for pattern in new)
+        now_s = self._clock.now().timestamp()
+        self._write_patterns(batch, now_s)
+        with self._connection(self._writing) as connection:
+            if not _is_written(connection, batch.id):
+                _insert_all(connection, schema.windows, [self._window_row(batch, window) for window in batch.windows])
+                rows = [self._event_row(batch, number, event) for number, event in enumerate(batch.events)]
+                _insert_all(connection, schema.events, rows)
+
+    def _write_patterns(self, batch: Batch, now_s: float) -> None:
+        due = self._patterns.due(batch.patterns, now_s)
+        if not due:
+            return
+        for attempt in range(PATTERN_ATTEMPTS):
+            try:
+                with self._connection(self._writing) as connection:
+                    _save_patterns(connection, due, int(now_s))
+                break
+            except StoreError as error:  # another process may have written one of them since we looked
+                if not isinstance(error.__cause__, IntegrityError) or attempt == PATTERN_ATTEMPTS - 1:
+                    raise
+        self._patterns.wrote(due, now_s)
+
+    def begin(self, since: datetime, until: datetime) -> datetime:
+        age_s = (self._clock.now() - since).total_seconds()
+        length_s = (until - since).total_seconds()
+        kept, shown = self._kept_s(), {60: 3 * HOUR_S, HOUR_S: 3 * DAY_S, DAY_S: float("inf")}
+        step_s = 1
+        for finer_s, coarser_s in pairwise((0, *LENGTHS_S)):
+            if age_s > kept[finer_s] or length_s > shown[coarser_s]:
+                step_s = coarser_s
+        return _floor(since, step_s)
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
+        first_s = self.begin(since, until).timestamp()
+        # What has not happened yet is in no sum: a sum that goes on is whole for a range until now.
+        last_s = float("inf") if until >= self._clock.now() else until.timestamp()
+        spans, edges = cover(first_s, last_s)
+        with self._connection(self._reading) as connection:
+            rows = [row for length_s, span in spans for row in connection.execute(self._sums_in(length_s, span))]
+            rows += connection.execute(self._windows_in(first_s, last_s, edges)).all()
+        return added_up(block for row in rows if (block := self._block(row.data)) is not None)
+
+    def _sums_in(self, length_s: int, span: Span) -> Any:
+        table = schema.sums
+        return select(table.c.data).where(
+            table.c.database == self._database, table.c.length_s == length_s, *_within(table.c.start_s, span)
+        )
+
+    def _windows_in(self, first_s: float, last_s: float, edges: list[Span]) -> Any:
+        """Windows at the edges, which no sum covers, and those that are in no sum yet."""
         table = schema.windows
-        span = (table.c.start_s >= since.timestamp(), table.c.start_s < until.timestamp())
-        query = select(table).where(*span, table.c.database == self._database)
-        sums: dict[str, Tally] = {}
-        with self._connection() as connection:
-            for row in connection.execute(query.execution_options(yield_per=1000)):
-                sums.setdefault(row.pattern_id, Tally()).merge(_tally(row))
-        return sums
+        at_edge = [and_(*_within(table.c.start_s, span)) for span in edges]
+        return select(table.c.data).where(
+            table.c.database == self._database,
+            *_within(table.c.start_s, (first_s, last_s)),
+            or_(table.c.folded == false(), *at_edge),
+        )
+
+    def _block(self, data: bytes) -> Block | None:
+        try:
+            return Block.from_bytes(data)
+        except BlockError:
+            self.damaged += 1
+            return None
 
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         wanted = sorted(set(ids))
-        with self._connection() as connection:
-            rows = [row for part in _parts(wanted) for row in connection.execute(_patterns_named(part))]
-        return {row.id: Pattern(row.id, row.text, row.operation, tuple(row.tables)) for row in rows}
+        if not wanted:
+            return {}
+        with self._connection(self._reading) as connection:
+            found = {id_: pattern for part in _parts(wanted) for id_, pattern in _stored_patterns(connection, part)}
+        return {id_: self._patterns.with_unwritten(pattern) for id_, pattern in found.items()}
 
-    def slow(self, since: datetime, until: datetime, limit: int) -> list[SlowQuery]:
-        table = schema.slow_queries
-        span = (table.c.at_s >= since.timestamp(), table.c.at_s < until.timestamp())
-        query = select(table).where(*span, table.c.database == self._database)
-        with self._connection() as connection:
+    def events(
+        self,
+        kind: str,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        *,
+        key: str | None = None,
+        min_value: float | None = None,
+    ) -> list[Event]:
+        table = schema.events
+        query = select(table).where(
+            table.c.database == self._database,
+            table.c.kind == kind,
+            *_within(table.c.at_s, (since.timestamp(), until.timestamp())),
+        )
+        if key is not None:
+            query = query.where(table.c.key == key)
+        if min_value is not None:
+            query = query.where(table.c.value >= min_value)
+        with self._connection(self._reading) as connection:
             rows = connection.execute(query.order_by(table.c.at_s.desc()).limit(limit)).all()
-        return [SlowQuery(_instant(row.at_s), row.pattern_id, row.duration_s, row.row_count, row.error) for row in rows]
+        return [Event(row.kind, _instant(row.at_s), row.key, row.value, row.body, row.pattern_id) for row in rows]
 
-    def forget(self, before: datetime) -> None:
-        with self._connection() as connection:
-            connection.execute(delete(schema.windows).where(schema.windows.c.start_s < before.timestamp()))
-            connection.execute(delete(schema.slow_queries).where(schema.slow_queries.c.at_s < before.timestamp()))
-            named = union(select(schema.windows.c.pattern_id), select(schema.slow_queries.c.pattern_id))
-            connection.execute(delete(schema.patterns).where(schema.patterns.c.id.not_in(named)))
-        self._written_patterns.clear()  # another process may have deleted some of them as well
+    def claim(self, key: str, until: datetime, now: datetime) -> bool:
+        try:
+            with self._connection(self._writing) as connection:
+                return self._claim(connection, key, until, now)
+        except StoreError as error:
+            if isinstance(error.__cause__, IntegrityError):  # another process was faster
+                return False
+            raise
+
+    def _claim(self, connection: Connection, key: str, until: datetime, now: datetime) -> bool:
+        """Claims inside a transaction: until its end nobody else can."""
+        table = schema.claims
+        its = (table.c.database == self._database, table.c.key == key)
+        free = or_(table.c.holder == self._process, table.c.until_s <= now.timestamp())
+        values = {"holder": self._process, "until_s": until.timestamp()}
+        if connection.execute(update(table).where(*its, free).values(values)).rowcount:
+            return True
+        if connection.execute(select(table.c.key).where(*its)).first():
+            return False
+        connection.execute(insert(table).values(database=self._database, key=key, **values))
+        return True
+
+    def maintain(self, now: datetime) -> None:
+        while self._fold(now):
+            pass
+        if now - self._forgotten_at >= FORGET_EVERY:
+            self._forgotten_at = now
+            self._forget(now)
+
+    def _fold(self, now: datetime) -> bool:
+        """New windows are part of the sums; whether there may be more of them."""
+        try:
+            with self._connection(self._writing) as connection:
+                if not self._claim(connection, "fold", now + FOLD_LEASE, now):
+                    return False
+                table = schema.windows
+                new = select(table).where(table.c.database == self._database, table.c.folded == false())
+                rows = connection.execute(new.order_by(table.c.start_s).limit(WINDOWS_PER_FOLD)).all()
+                self._add_to_sums(connection, rows)
+                _mark_folded(connection, rows)
+                return len(rows) == WINDOWS_PER_FOLD
+        except StoreError as error:
+            if isinstance(error.__cause__, IntegrityError):  # the first claim of all: another process was faster
+                return False
+            raise
+
+    def _add_to_sums(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
+        blocks = [(row.start_s, block) for row in rows if (block := self._block(row.data)) is not None]
+        for length_s in LENGTHS_S:
+            parts: dict[int, list[Block]] = {}
+            for start_s, block in blocks:
+                parts.setdefault(start_s // length_s * length_s, []).append(block)
+            for start_s, some in parts.items():
+                self._add_to_sum(connection, length_s, start_s, some)
+
+    def _add_to_sum(self, connection: Connection, length_s: int, start_s: int, blocks: list[Block]) -> None:
+        table = schema.sums
+        its = {"database": self._database, "length_s": length_s, "start_s": start_s}
+        where = [table.c[name] == value for name, value in its.items()]
+        stored = connection.execute(select(table.c.data).where(*where)).scalar()
+        known = self._block(stored) if stored is not None else None
+        total = limited(merged([*blocks, *([known] if known else [])]), MAX_PATTERNS_PER_SUM)
+        # Hours and days are few, and read most: they are not compressed.
+        data = total.to_bytes(compressed=length_s < HOUR_S)
+        if stored is None:
+            connection.execute(insert(table).values(**its, data=data))
+        else:
+            connection.execute(update(table).where(*where).values(data=data))
+
+    def _forget(self, now: datetime) -> None:
+        """What is older than its kind is kept for is gone."""
+        now_s, kept = now.timestamp(), self._kept_s()
+        windows, sums, events = schema.windows, schema.sums, schema.events
+        with self._connection(self._writing) as connection:
+            connection.execute(delete(windows).where(windows.c.start_s < now_s - kept[0]))
+            for length_s in LENGTHS_S:
+                old = (sums.c.length_s == length_s, sums.c.start_s < now_s - kept[length_s] - length_s)
+                connection.execute(delete(sums).where(*old))
+            connection.execute(delete(events).where(events.c.at_s < now_s - DAY_S * self._config.keep_events_days))
+            connection.execute(delete(schema.claims).where(schema.claims.c.until_s < now_s - DAY_S))
+            _forget_patterns(connection, now_s - max(kept.values()))
+        self._patterns.clear()  # some of them may be gone
+
+    def _kept_s(self) -> dict[int, float]:
+        """How long windows (0) and sums are kept, by their length in seconds."""
+        config = self._config
+        return {
+            0: config.keep_windows_hours * HOUR_S,
+            60: config.keep_minutes_hours * HOUR_S,
+            HOUR_S: config.keep_hours_days * DAY_S,
+            DAY_S: config.keep_days_days * DAY_S,
+        }
 
     def close(self) -> None:
         self._engine.dispose()
@@ -111,11 +310,11 @@ class SqlStore:
         self._engine.dispose(close=False)
 
     @contextmanager
-    def _connection(self) -> Iterator[Connection]:
+    def _connection(self, engine: Engine) -> Iterator[Connection]:
         """One transaction on an up-to-date schema; whatever goes wrong is a StoreError."""
         try:
             self._open()
-            with self._engine.begin() as connection:
+            with engine.begin() as connection:
                 yield connection
         except (SQLAlchemyError, CommandError, OSError) as error:
             raise StoreError(f"history {self._name}: {_reason(error)}") from error
@@ -124,41 +323,98 @@ class SqlStore:
         with self._opening:
             if not self._ready:
                 _make_folder(self._engine)
-                _upgrade(self._engine)
+                _upgrade(self._writing)
                 self._ready = True
 
-    def _window_rows(self, windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
-        for window in windows:
-            for id_, tally in window.tallies.items():
-                yield {
-                    "start_s": int(window.start.timestamp()),
-                    "process": self._process,
-                    "number": next(self._number),
-                    "database": self._database,
-                    "pattern_id": id_,
-                    "calls": tally.calls,
-                    "slow": tally.slow,
-                    "row_count": tally.rows,
-                    "total_s": tally.total_s,
-                    "fetch_s": tally.fetch_s,
-                    "min_s": tally.min_s,
-                    "max_s": tally.max_s,
-                    "last_seen_s": tally.last_seen.timestamp(),
-                    "errors": dict(tally.errors),
-                    "histogram": tally.histogram.to_bytes(),
-                }
+    def _window_row(self, batch: Batch, window: Window) -> dict[str, Any]:
+        data = block_of(window.tallies).to_bytes(compressed=True)
+        start_s = int(window.start.timestamp())
+        return {"batch": batch.id, "start_s": start_s, "database": self._database, "folded": False, "data": data}
 
-    def _slow_row(self, query: SlowQuery) -> dict[str, Any]:
+    def _event_row(self, batch: Batch, number: int, event: Event) -> dict[str, Any]:
         return {
-            "at_s": query.at.timestamp(),
-            "process": self._process,
-            "number": next(self._number),
+            "batch": batch.id,
+            "number": number,
             "database": self._database,
-            "pattern_id": query.pattern_id,
-            "duration_s": query.duration_s,
-            "row_count": query.rows,
-            "error": query.error,
+            "kind": event.kind,
+            "at_s": event.at.timestamp(),
+            "key": event.key[: schema.KEY_LENGTH],
+            "value": event.value,
+            "pattern_id": event.pattern_id,
+            "body": dict(event.body),
         }
+
+
+class WrittenPatterns:
+    """Which patterns this process wrote lately, and the samples of their sources that wait to be written.
+
+    A pattern is written when it is new, and then now and again, for its sources and to say that it is still in use.
+    """
+
+    def __init__(self) -> None:
+        self._at_s: dict[str, float] = {}
+        self._waiting: dict[str, Pattern] = {}
+
+    def due(self, patterns: Iterable[Pattern], now_s: float) -> list[Pattern]:
+        """Those that should be written now, with the samples that waited."""
+        found = []
+        for pattern in patterns:
+            whole = self.with_unwritten(pattern)
+            if now_s - self._at_s.get(pattern.id, 0.0) >= (SOURCES_EVERY_S if whole.sources else SEEN_EVERY_S):
+                found.append(whole)
+            elif whole.sources:
+                self._waiting[pattern.id] = whole
+        return found
+
+    def with_unwritten(self, pattern: Pattern) -> Pattern:
+        """The pattern with the samples that wait."""
+        waiting = self._waiting.get(pattern.id)
+        return joined(waiting, pattern) if waiting else pattern
+
+    def wrote(self, patterns: Iterable[Pattern], now_s: float) -> None:
+        """These are in the store."""
+        for pattern in patterns:
+            self._at_s[pattern.id] = now_s
+            self._waiting.pop(pattern.id, None)
+
+    def clear(self) -> None:
+        """Each counts as new again."""
+        self._at_s.clear()
+
+
+def cover(first_s: float, last_s: float) -> tuple[list[tuple[int, Span]], list[Span]]:
+    """Which sums, and which edges without one, make up the range [first, last): each instant once.
+
+    From both edges inwards minutes, hours, and days in the middle.
+    """
+    spans: list[tuple[int, Span]] = []
+    left, right = first_s, last_s
+    edges: list[Span] = []
+    for length_s in LENGTHS_S:
+        inner_left = -(-left // length_s) * length_s
+        inner_right = right if right == float("inf") else right // length_s * length_s
+        if inner_left >= inner_right:
+            break
+        if spans:
+            finer_s = spans.pop()[0]
+            spans += [(finer_s, (left, inner_left)), (finer_s, (inner_right, right))]
+        else:
+            edges = [(left, inner_left), (inner_right, right)]
+        spans.append((length_s, (inner_left, inner_right)))
+        left, right = inner_left, inner_right
+    if not spans:
+        edges = [(first_s, last_s)]
+    return [(length_s, span) for length_s, span in spans if span[0] < span[1]], [e for e in edges if e[0] < e[1]]
+
+
+def _floor(instant: datetime, step_s: int) -> datetime:
+    return instant if step_s == 1 else _instant(instant.timestamp() // step_s * step_s)
+
+
+def _within(column: Any, span: Span) -> list[Any]:
+    """Conditions for [start, end); an end that is infinite is none."""
+    start_s, end_s = span
+    return [column >= start_s, *([column < end_s] if end_s != float("inf") else [])]
 
 
 def place(url: URL) -> str:
@@ -175,16 +431,25 @@ def _engine(url: str) -> Engine:
             raise StoreError("a history in SQLite needs a file; to keep none, use MemoryStore")
         engine = create_engine(parsed, connect_args={"timeout": CONNECT_TIMEOUT_S})
         event.listen(engine, "connect", _write_ahead_log)
+        event.listen(engine, "begin", _begin)
         return engine
     options = SILENCE.get(parsed.get_driver_name(), {})
     return create_engine(parsed, pool_size=1, max_overflow=1, pool_pre_ping=True, connect_args=options)
 
 
 def _write_ahead_log(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # the driver would begin a transaction only when something is written
     cursor = connection.cursor()
+    cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # has a meaning for a new file alone
     cursor.execute("PRAGMA journal_mode=WAL")  # pages are read while the worker writes
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """A reader sees one state of the file all the time; a writer waits for its turn before it reads, not after."""
+    writes = connection.get_execution_options().get("dbpilot_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _make_folder(engine: Engine) -> None:
@@ -218,17 +483,57 @@ def _version(engine: Engine) -> str | None:
         return MigrationContext.configure(connection, opts=VERSION_TABLE).get_current_revision()
 
 
-def _insert_patterns(connection: Connection, new: list[Pattern]) -> None:
-    known = {row.id for part in _parts([p.id for p in new]) for row in connection.execute(_patterns_named(part))}
-    for pattern in new:
-        if pattern.id in known:
-            continue
-        row = {"id": pattern.id, "text": pattern.text, "operation": pattern.operation, "tables": list(pattern.tables)}
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(schema.patterns).values(row))
-        except IntegrityError:  # another process wrote it since we looked
-            continue
+def _is_written(connection: Connection, batch_id: str) -> bool:
+    tables = (schema.windows, schema.events)
+    return any(connection.execute(select(t.c.batch).where(t.c.batch == batch_id).limit(1)).first() for t in tables)
+
+
+def _save_patterns(connection: Connection, patterns: list[Pattern], now_s: int) -> None:
+    """New ones are written, known ones get the new samples of their sources."""
+    known = dict(found for part in _parts([p.id for p in patterns]) for found in _stored_patterns(connection, part))
+    new = [pattern for pattern in patterns if pattern.id not in known]
+    rows = [
+        {
+            "id": pattern.id,
+            "text": pattern.text,
+            "operation": pattern.operation,
+            "tables": list(pattern.tables),
+            "sources": [asdict(source) for source in pattern.sources],
+            "last_seen_s": now_s,
+        }
+        for pattern in new
+    ]
+    _insert_all(connection, schema.patterns, rows)
+    changes = [
+        {"which": pattern.id, "new_sources": [asdict(s) for s in joined(known[pattern.id], pattern).sources]}
+        for pattern in patterns
+        if pattern.id in known
+    ]
+    if changes:
+        table = schema.patterns
+        values = {"sources": bindparam("new_sources", type_=table.c.sources.type), "last_seen_s": now_s}
+        connection.execute(update(table).where(table.c.id == bindparam("which")).values(values), changes)
+
+
+def _stored_patterns(connection: Connection, ids: list[str]) -> Iterator[tuple[str, Pattern]]:
+    for row in connection.execute(select(schema.patterns).where(schema.patterns.c.id.in_(ids))):
+        sources = tuple(Source(**source) for source in row.sources)
+        yield row.id, Pattern(row.id, row.text, row.operation, tuple(row.tables), sources)
+
+
+def _forget_patterns(connection: Connection, before_s: float) -> None:
+    table = schema.patterns
+    newest_first = select(table.c.last_seen_s).order_by(table.c.last_seen_s.desc())
+    over_limit_s = connection.execute(newest_first.offset(MAX_PATTERNS).limit(1)).scalar()
+    connection.execute(delete(table).where(table.c.last_seen_s < max(before_s, over_limit_s or 0)))
+
+
+def _mark_folded(connection: Connection, rows: Sequence[Row[Any]]) -> None:
+    table = schema.windows
+    its = (table.c.batch == bindparam("its_batch"), table.c.start_s == bindparam("its_start_s"))
+    if rows:
+        done = [{"its_batch": row.batch, "its_start_s": row.start_s} for row in rows]
+        connection.execute(update(table).where(*its).values(folded=True), done)
 
 
 def _insert_all(connection: Connection, table: Any, rows: list[dict[str, Any]]) -> None:
@@ -236,27 +541,8 @@ def _insert_all(connection: Connection, table: Any, rows: list[dict[str, Any]]) 
         connection.execute(insert(table), rows)
 
 
-def _patterns_named(ids: list[str]) -> Any:
-    return select(schema.patterns).where(schema.patterns.c.id.in_(ids))
-
-
 def _parts(ids: list[str]) -> Iterator[list[str]]:
     return (ids[start : start + IDS_PER_QUERY] for start in range(0, len(ids), IDS_PER_QUERY))
-
-
-def _tally(row: Row[Any]) -> Tally:
-    return Tally(
-        calls=row.calls,
-        slow=row.slow,
-        rows=row.row_count,
-        total_s=row.total_s,
-        fetch_s=row.fetch_s,
-        min_s=row.min_s,
-        max_s=row.max_s,
-        last_seen=_instant(row.last_seen_s),
-        errors=Counter(row.errors),
-        histogram=LatencyHistogram.from_bytes(row.histogram),
-    )
 
 
 _instant: Callable[[float], datetime] = partial(datetime.fromtimestamp, tz=UTC)

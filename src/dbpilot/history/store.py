@@ -1,15 +1,29 @@
 """Where the history is kept: the Store protocol, and one in memory; ``sql_store`` has the one in a SQL database."""
 
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Final, Protocol
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Protocol
+from uuid import uuid4
 
 from dbpilot.history.tally import Tally
 
 OTHER_ID: Final = "other"
 """The pattern that stands for all those over the limit."""
+MAX_SOURCES: Final = 5
+"""Lines of code remembered per pattern, those sampled most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A line of the application's code that ran a pattern, as often as it was sampled."""
+
+    callsite: str
+    """``shop/orders.py:41``"""
+    function: str
+    route: str | None
+    samples: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +34,8 @@ class Pattern:
     text: str
     operation: str
     tables: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
+    """Most samples first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +47,18 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class SlowQuery:
-    """One execution that reached the threshold; ``at`` is its end."""
+class Event:
+    """One thing that happened: a slow execution, a request's receipt, an alert."""
 
+    kind: str
     at: datetime
-    pattern_id: str
-    duration_s: float
-    rows: int
-    error: str | None
+    key: str
+    """What it is about: a pattern's id, a request's id."""
+    value: float
+    """What events of this kind are ranked and filtered by, in seconds where it is a duration."""
+    body: Mapping[str, Any]
+    """The rest, as JSON can hold it."""
+    pattern_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,45 +66,76 @@ class Batch:
     """What one process adds to the history at once."""
 
     patterns: Sequence[Pattern] = ()
-    """Those that the batch names; known ones may be among them."""
+    """Those that the batch names; known ones may be among them. Their samples are added to the known ones."""
     windows: Sequence[Window] = ()
-    slow: Sequence[SlowQuery] = ()
+    events: Sequence[Event] = ()
+    id: str = field(default_factory=lambda: uuid4().hex)
+    """A batch that is written a second time, because nobody knows whether the first time succeeded, counts once."""
 
 
 class Store(Protocol):
     """Remembers batches and adds them up over any time range; safe to call from several threads."""
 
     def write(self, batch: Batch) -> None:
-        """The batch is remembered whole, or StoreError is raised and nothing of it is."""
+        """The batch is remembered whole, once, or StoreError is raised and nothing of it is."""
+
+    def begin(self, since: datetime, until: datetime) -> datetime:
+        """The instant from which this range is really added up: where it is long, or so old that only longer sums are
+        left, it begins at a full minute, hour or day."""
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
-        """What was counted in windows that start in [since, until), by pattern id."""
+        """What was counted in windows that start in [begin(since, until), until), by pattern id."""
 
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         """The patterns with these ids, as far as they are known."""
 
-    def slow(self, since: datetime, until: datetime, limit: int) -> list[SlowQuery]:
-        """The slow statements that ended in [since, until), latest first."""
+    def events(
+        self,
+        kind: str,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        *,
+        key: str | None = None,
+        min_value: float | None = None,
+    ) -> list[Event]:
+        """The events of a kind in [since, until), latest first."""
 
-    def forget(self, before: datetime) -> None:
-        """Windows and slow statements before that instant are gone."""
+    def claim(self, key: str, until: datetime, now: datetime) -> bool:
+        """Whether this process alone may act on ``key`` until then.
+
+        It may claim again what it holds; what another process holds is free when its time is over.
+        """
+
+    def maintain(self, now: datetime) -> None:
+        """What was written is added up for longer ranges, and what is too old is gone."""
 
     def close(self) -> None:
         """Connections and files are released."""
 
 
 class MemoryStore:
-    """Remembers in this process, for as long as it lives; bounded by ``max_slow`` and by :meth:`forget`."""
+    """Remembers in this process, for as long as it lives; ``max_events`` and ``keep`` bound it."""
 
-    def __init__(self, max_slow: int = 10_000) -> None:
+    def __init__(self, max_events: int = 10_000, keep: timedelta = timedelta(hours=48)) -> None:
         self._windows: deque[Window] = deque()
         self._patterns: dict[str, Pattern] = {}
-        self._slow: deque[SlowQuery] = deque(maxlen=max_slow)
+        self._events: deque[Event] = deque(maxlen=max_events)
+        self._keep = keep
+        self._written: deque[str] = deque(maxlen=1000)
 
     def write(self, batch: Batch) -> None:
-        self._patterns.update((pattern.id, pattern) for pattern in batch.patterns)
+        if batch.id in self._written:
+            return
+        self._written.append(batch.id)
+        for pattern in batch.patterns:
+            known = self._patterns.get(pattern.id)
+            self._patterns[pattern.id] = joined(known, pattern) if known else pattern
         self._windows.extend(batch.windows)
-        self._slow.extend(batch.slow)
+        self._events.extend(batch.events)
+
+    def begin(self, since: datetime, until: datetime) -> datetime:  # noqa: ARG002 - the protocol's
+        return since
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
         return added(window.tallies for window in list(self._windows) if since <= window.start < until)
@@ -92,24 +143,70 @@ class MemoryStore:
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         return {id_: self._patterns[id_] for id_ in ids if id_ in self._patterns}
 
-    def slow(self, since: datetime, until: datetime, limit: int) -> list[SlowQuery]:
-        found = [query for query in list(self._slow) if since <= query.at < until]
-        return sorted(found, key=lambda query: query.at, reverse=True)[:limit]
+    def events(
+        self,
+        kind: str,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        *,
+        key: str | None = None,
+        min_value: float | None = None,
+    ) -> list[Event]:
+        return latest(matching(list(self._events), kind, since, until, key=key, min_value=min_value), limit)
 
-    def forget(self, before: datetime) -> None:
+    def claim(self, key: str, until: datetime, now: datetime) -> bool:  # noqa: ARG002 - the protocol's
+        return True  # there is no other process
+
+    def maintain(self, now: datetime) -> None:
+        before = now - self._keep
         while self._windows and self._windows[0].start < before:
             self._windows.popleft()
-        while self._slow and self._slow[0].at < before:
-            self._slow.popleft()
-        named = {id_ for window in self._windows for id_ in window.tallies} | {query.pattern_id for query in self._slow}
+        while self._events and self._events[0].at < before:
+            self._events.popleft()
+        named = {id_ for window in self._windows for id_ in window.tallies}
+        named |= {event.pattern_id for event in self._events if event.pattern_id}
         self._patterns = {id_: pattern for id_, pattern in self._patterns.items() if id_ in named}
 
     def close(self) -> None:
         """What is remembered stays for as long as the object does."""
 
 
-def added(parts: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
-    """The sums by pattern; the parts stay as they are."""
+def matching(
+    events: Iterable[Event],
+    kind: str,
+    since: datetime,
+    until: datetime,
+    *,
+    key: str | None = None,
+    min_value: float | None = None,
+) -> list[Event]:
+    """Those of the events that a store would be asked for like this."""
+    return [
+        event
+        for event in events
+        if event.kind == kind
+        and since <= event.at < until
+        and (key is None or event.key == key)
+        and (min_value is None or event.value >= min_value)
+    ]
+
+
+def latest(events: Iterable[Event], limit: int) -> list[Event]:
+    """At most so many of the events, the latest first."""
+    return sorted(events, key=lambda event: event.at, reverse=True)[:limit]
+
+
+def joined(known: Pattern, new: Pattern) -> Pattern:
+    """The pattern with the samples of both."""
+    counts = Counter[tuple[str, str, str | None]]()
+    for source in (*known.sources, *new.sources):
+        counts[source.callsite, source.function, source.route] += source.samples
+    return replace(new, sources=tuple(Source(*where, samples) for where, samples in counts.most_common(MAX_SOURCES)))
+
+
+def added(parts: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:
+    """The sums by pattern; the parts stay as they are, and must not change any more."""
     sums: dict[str, Tally] = {}
     for part in parts:
         for id_, tally in part.items():

@@ -1,12 +1,14 @@
 """Counts and latencies that add up: across threads, processes and time."""
 
 import math
-import struct
+from array import array
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, Self
+from itertools import accumulate
+from typing import Final, Protocol, Self
 
 STEPS_PER_OCTAVE: Final = 32
 """Buckets between a duration and its double; the middle of a bucket is at most 1/64 (1.6 %) off."""
@@ -16,54 +18,83 @@ NS_PER_S: Final = 1_000_000_000
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
+class Entries(Protocol):
+    """Anything that can tell pairs of a bucket's number and its count."""
+
+    def items(self) -> Iterable[tuple[int, int]]:
+        """Each bucket once."""
+
+
 class LatencyHistogram:
     """Durations in buckets of constant relative width (log-linear, as in HdrHistogram).
 
-    Two histograms merge by addition, without loss. Only buckets that were hit take memory.
+    Two histograms merge by addition, without loss. Memory goes to the range of buckets that were hit: about a
+    kilobyte for latencies of one kind, five at the most.
     """
 
-    __slots__ = ("buckets",)
+    __slots__ = ("_later", "counts", "first")
 
-    def __init__(self, buckets: Iterable[tuple[int, int]] = ()) -> None:
-        self.buckets: dict[int, int] = dict(buckets)
+    def __init__(self, later: "Entries | None" = None) -> None:
+        """``later`` is counted as soon as somebody looks."""
+        self.first = 0
+        """The number of the first bucket in ``counts``."""
+        self.counts = array("q")
+        self._later = [] if later is None else [later]
 
     def add(self, duration_s: float) -> None:
         """Count one duration in seconds; below zero counts as zero."""
-        bucket = bucket_of(duration_s)
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        place = bucket_of(duration_s) - self.first
+        if 0 <= place < len(self.counts):
+            self.counts[place] += 1
+        else:
+            self.count(place + self.first, 1)
 
-    def merge(self, other: Self) -> None:
-        """Add all that the other one counted."""
-        for bucket, count in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + count
+    def count(self, bucket: int, count: int) -> None:
+        """Count so many durations in that bucket."""
+        counts = self.counts
+        if not counts:
+            self.first = bucket
+        if bucket < self.first:
+            self.counts = counts = array("q", bytes(8 * (self.first - bucket))) + counts
+            self.first = bucket
+        missing = bucket - self.first + 1 - len(counts)
+        if missing > 0:
+            counts.frombytes(bytes(8 * missing))
+        counts[bucket - self.first] += count
+
+    def merge(self, other: "Entries") -> None:
+        """Add all that the other one counted; it must not change any more."""
+        self._later.append(other)
+
+    def copy(self) -> "LatencyHistogram":
+        """The same counts, apart from what is counted from now on."""
+        twin = LatencyHistogram()
+        twin.first, twin.counts, twin._later = self.first, self.counts[:], list(self._later)
+        return twin
+
+    def _settle(self) -> None:
+        while self._later:
+            for bucket, count in self._later.pop().items():
+                self.count(bucket, count)
+
+    def items(self) -> Iterator[tuple[int, int]]:
+        """The numbers and counts of the buckets that were hit, in order."""
+        self._settle()
+        return ((bucket, count) for bucket, count in enumerate(self.counts, self.first) if count)
 
     def quantile(self, share: float) -> float | None:
         """The duration in seconds that ``share`` (0 to 1) of all stayed at or below; None when nothing was counted."""
-        total = sum(self.buckets.values())
-        if not total:
+        self._settle()
+        sums = list(accumulate(self.counts))
+        if not sums or not sums[-1]:
             return None
-        wanted = max(1, math.ceil(share * total))  # nearest rank
-        seen = 0
-        for bucket in sorted(self.buckets):
-            seen += self.buckets[bucket]
-            if seen >= wanted:
-                break
-        return middle_of(bucket)
+        wanted = max(1, math.ceil(share * sums[-1]))  # nearest rank
+        return middle_of(self.first + bisect_left(sums, wanted))
 
     def at_most(self, bound_s: float) -> int:
         """How many durations lie in buckets up to the one of ``bound_s``."""
-        last = bucket_of(bound_s)
-        return sum(count for bucket, count in self.buckets.items() if bucket <= last)
-
-    def to_bytes(self) -> bytes:
-        """Bucket numbers and counts in turn, as little-endian 64-bit integers."""
-        flat = [number for bucket in sorted(self.buckets) for number in (bucket, self.buckets[bucket])]
-        return struct.pack(f"<{len(flat)}q", *flat)
-
-    @classmethod
-    def from_bytes(cls, raw: bytes) -> Self:
-        """The histogram that ``to_bytes`` wrote."""
-        return cls(struct.iter_unpack("<qq", raw))
+        self._settle()
+        return sum(self.counts[: max(0, bucket_of(bound_s) - self.first + 1)])
 
 
 def bucket_of(duration_s: float) -> int:
@@ -95,6 +126,10 @@ class Tally:
     total_s: float = 0.0
     fetch_s: float = 0.0
     """Of the total, the time in which rows were fetched."""
+    first_row_s: float = 0.0
+    """Time from the start until the first rows were there, of the executions that answered any."""
+    wait_s: float = 0.0
+    """Time in which connections were waited for, which is no part of the total."""
     min_s: float = float("inf")
     max_s: float = 0.0
     last_seen: datetime = NEVER
@@ -102,13 +137,25 @@ class Tally:
     """How often which class of error; failed executions are among the calls."""
     histogram: LatencyHistogram = field(default_factory=LatencyHistogram)
 
-    def add(self, at: datetime, duration_s: float, fetch_s: float, rows: int, error: str | None, slow_s: float) -> None:
+    def add(
+        self,
+        at: datetime,
+        duration_s: float,
+        fetch_s: float,
+        rows: int,
+        error: str | None,
+        slow_s: float,
+        first_row_s: float = 0.0,
+        wait_s: float = 0.0,
+    ) -> None:
         """Count one execution that ended ``at``."""
         self.calls += 1
         self.slow += duration_s >= slow_s
         self.rows += max(rows, 0)  # drivers say -1 for "not known"
         self.total_s += duration_s
         self.fetch_s += fetch_s
+        self.first_row_s += first_row_s
+        self.wait_s += wait_s
         self.min_s = min(self.min_s, duration_s)
         self.max_s = max(self.max_s, duration_s)
         self.last_seen = max(self.last_seen, at)
@@ -116,13 +163,19 @@ class Tally:
             self.errors[error] += 1
         self.histogram.add(duration_s)
 
+    def copy(self) -> "Tally":
+        """The same figures, apart from what is counted from now on."""
+        return replace(self, errors=self.errors.copy(), histogram=self.histogram.copy())
+
     def merge(self, other: Self) -> None:
-        """Add all that the other one counted."""
+        """Add all that the other one counted; it must not change any more."""
         self.calls += other.calls
         self.slow += other.slow
         self.rows += other.rows
         self.total_s += other.total_s
         self.fetch_s += other.fetch_s
+        self.first_row_s += other.first_row_s
+        self.wait_s += other.wait_s
         self.min_s = min(self.min_s, other.min_s)
         self.max_s = max(self.max_s, other.max_s)
         self.last_seen = max(self.last_seen, other.last_seen)
@@ -133,6 +186,11 @@ class Tally:
     def failed(self) -> int:
         """How many executions ended in an error."""
         return self.errors.total()
+
+    @property
+    def execute_s(self) -> float:
+        """Of the total, the time before rows were fetched."""
+        return self.total_s - self.fetch_s
 
     @property
     def mean_s(self) -> float:

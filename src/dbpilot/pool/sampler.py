@@ -2,14 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import RLock
+from typing import Any, Final
 
-from sqlalchemy import Engine, event
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy import Engine, Pool, event
 from sqlalchemy.pool import QueuePool
 
+from dbpilot.clock import Clock
+from dbpilot.dialects import Dialect
 from dbpilot.unsupported import Unsupported
+
+WAIT_NOTED_S: Final = 0.001
+"""From so long a wait for a connection is told to the next statement on it; shorter ones are only added up."""
+MAX_WAITS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,57 +28,132 @@ class PoolReading:
     created: int
     closed: int
     failed: int
-    """Connections made, closed, and attempts that failed, since the pilot started."""
+    """Connections made, closed, and attempts to get one that failed, since the pilot started."""
+    failures: dict[str, int]
+    """Those attempts by the class of their error."""
+    checkouts: int
+    wait_s: float
+    """How often a connection was asked for, and how long that took altogether, new connections included."""
+    oldest_s: float | None
+    """The age of the oldest open connection that was made since the pilot started; None without any."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    created: int = 0
+    closed: int = 0
+    checkouts: int = 0
+    wait_s: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 class ConnectionWatch:
     """Counts connections of one engine between :meth:`attach` and :meth:`detach`."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect, clock: Clock) -> None:
         self._engine = engine
-        self._counts: Counter[str] = Counter()
+        self._dialect = dialect
+        self._ticks = clock.ticks
+        self._counts = _Counts()
+        self._born: dict[int, float] = {}
         self._counting = RLock()  # a connection collected meanwhile is counted by this very thread
+        self.waits: dict[int, float] = {}
+        """Which connections were waited for, in seconds, by the ``id`` of the driver's connection, until the first
+        statement on it takes that out."""
 
     def attach(self) -> None:
-        """Connections made, closed or failed from now on are counted."""
+        """Connections asked for, made or closed from now on are counted."""
         for name, hook in self._hooks().items():
             event.listen(self._engine, name, hook)
+        self._stand_in(self._engine.pool)
 
     def detach(self) -> None:
         """Nothing is counted any more."""
         for name, hook in self._hooks().items():
             if event.contains(self._engine, name, hook):
                 event.remove(self._engine, name, hook)
+        for name in ("connect", "recreate"):
+            vars(self._engine.pool).pop(name, None)
+        self.waits.clear()
 
     def _hooks(self) -> dict[str, Callable[..., None]]:
-        return {"connect": self._on_connect, "close": self._on_close, "handle_error": self._on_error}
+        return {"connect": self._on_connect, "close": self._on_close, "close_detached": self._on_close_detached}
+
+    def _stand_in(self, pool: Pool) -> None:
+        """The pool's ``connect``, by which engines get their connections, is timed; so is its successor's.
+
+        No event says when the waiting for a connection begins, and one for a disposed engine would make SQLAlchemy
+        look for listeners at every statement.
+        """
+        recreate = pool.recreate
+
+        def recreated() -> Pool:
+            successor = recreate()
+            self._stand_in(successor)
+            return successor
+
+        vars(pool).update(connect=self._timed(pool.connect), recreate=recreated)
+
+    def _timed(self, ask: Callable[[], Any]) -> Callable[[], Any]:
+        ticks = self._ticks
+
+        def connect() -> Any:
+            started = ticks()
+            try:
+                connection = ask()
+            except BaseException as error:
+                self._failed(error)
+                raise
+            self._got(ticks() - started, connection.dbapi_connection)
+            return connection
+
+        return connect
 
     def read(self) -> PoolReading:
         """The pool as it is now."""
-        pool = self._engine.pool
-        counts = (self._counts["created"], self._counts["closed"], self._counts["failed"])
+        pool, counts, now = self._engine.pool, self._counts, self._ticks()
+        oldest_s = max((now - born for born in list(self._born.values())), default=None)
+        rest = (
+            counts.created,
+            counts.closed,
+            counts.failures.total(),
+            dict(counts.failures),
+            counts.checkouts,
+            counts.wait_s,
+            oldest_s,
+        )
         if not isinstance(pool, QueuePool):
             none = Unsupported(
                 f"{type(pool).__name__} keeps no connections that could be counted",
                 "create the engine with the default pool class, QueuePool",
             )
-            return PoolReading(none, none, none, *counts)
+            return PoolReading(none, none, none, *rest)
         # SQLAlchemy has no public reader for the limit; -1 stands for "without limit".
         overflow = pool._max_overflow
         limit = pool.size() + overflow if overflow >= 0 else Unsupported("the pool has no limit", "set max_overflow")
-        return PoolReading(pool.checkedout(), pool.checkedin(), limit, *counts)
+        return PoolReading(pool.checkedout(), pool.checkedin(), limit, *rest)
 
-    def _count(self, what: str) -> None:
+    def _got(self, wait_s: float, connection: object) -> None:
         with self._counting:
-            self._counts[what] += 1
+            self._counts.checkouts += 1
+            self._counts.wait_s += wait_s
+            if wait_s >= WAIT_NOTED_S and len(self.waits) < MAX_WAITS:
+                self.waits[id(connection)] = wait_s
 
-    def _on_connect(self, _connection: object, _record: object) -> None:
-        self._count("created")
+    def _failed(self, error: BaseException) -> None:
+        with self._counting:
+            self._counts.failures[self._dialect.error_class(error)] += 1
 
-    def _on_close(self, _connection: object, _record: object) -> None:
-        self._count("closed")
+    def _on_connect(self, connection: object, _record: object) -> None:
+        with self._counting:
+            self._counts.created += 1
+            self._born[id(connection)] = self._ticks()
 
-    def _on_error(self, context: ExceptionContext) -> None:
-        """An error outside of any connection is a failed attempt to connect."""
-        if context.connection is None and not context.is_pre_ping:  # a ping that fails is followed by an attempt
-            self._count("failed")
+    def _on_close(self, connection: object, _record: object) -> None:
+        self._on_close_detached(connection)
+
+    def _on_close_detached(self, connection: object) -> None:
+        with self._counting:
+            self._counts.closed += 1
+            self._born.pop(id(connection), None)
+            self.waits.pop(id(connection), None)

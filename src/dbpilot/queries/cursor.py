@@ -1,78 +1,75 @@
 """Stands where a driver's cursor would, and times the fetching of its rows."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self, TypeAlias
 
-from sqlalchemy.engine.interfaces import DBAPICursor
+from dbpilot.queries.recorder import Detail
+from dbpilot.queries.request import Request
 
-Done = Callable[[str, float, float, int, BaseException | None], None]
-"""Told once: the statement, seconds spent executing and fetching, rows fetched, and the error that ended it."""
+Known: TypeAlias = tuple[str, float, Request | None, Detail | None, str, Any]
+"""Of an execution: its text, seconds spent executing, its request and detail; the statement and parameters sent."""
 
 
 class WatchedCursor:
-    """Everything is the driver's cursor's; fetches are timed, and ``done`` is told at the end.
+    """Everything is the driver's cursor's; fetches are timed, and the end of an execution is told once.
 
-    Made for every statement that answers rows: what SQLAlchemy asks of each one (``description``, ``fetchall``,
-    ``close``) takes the shortest way.
+    One is made for every statement that answers rows, so its own attributes are few and found at once: a class with
+    ``__getattr__`` would pay five times as much for each of them. What else the driver's cursor has is forwarded by
+    properties of a subclass, made per driver by :func:`watched_class`.
     """
 
-    __slots__ = ("_cursor", "_done", "_error", "_execute_s", "_fetch_s", "_rows", "_statement", "_ticks", "description")
+    __slots__ = ("_cursor", "description", "error", "fetch_s", "first_fetch_s", "known", "rows")
 
-    def __init__(
-        self, cursor: DBAPICursor, ticks: Callable[[], float], done: Done, statement: str, execute_s: float
-    ) -> None:
+    _ticks: ClassVar[Any]
+    _done: ClassVar[Any]
+
+    def __init__(self, cursor: Any, known: Known) -> None:
         self._cursor = cursor
-        self._ticks = ticks
-        self._done: Done | None = done
-        self._statement = statement
-        self._execute_s = execute_s
-        self._fetch_s = 0.0
-        self._rows = 0
-        self._error: BaseException | None = None
+        self.known: Known | None = known
+        self.fetch_s = self.first_fetch_s = 0.0
+        self.rows = 0
+        self.error: BaseException | None = None
         self.description = cursor.description
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._cursor, name)
 
     def fetchone(self) -> Any:
         """The next row, or None."""
-        ticks = self._ticks
-        started = ticks()
+        started = self._ticks()
         try:
             row = self._cursor.fetchone()
         except BaseException as error:
-            self._error = error
+            self.error = error
             raise
-        self._fetch_s += ticks() - started
-        if row is not None:
-            self._rows += 1
+        self._fetched(started, row is not None)
         return row
 
     def fetchmany(self, *size: int, **named: int) -> Sequence[Any]:
         """The next rows."""
-        ticks = self._ticks
-        started = ticks()
+        started = self._ticks()
         try:
-            rows = self._cursor.fetchmany(*size, **named)
+            rows: Sequence[Any] = self._cursor.fetchmany(*size, **named)
         except BaseException as error:
-            self._error = error
+            self.error = error
             raise
-        self._fetch_s += ticks() - started
-        self._rows += len(rows)
+        self._fetched(started, len(rows))
         return rows
 
     def fetchall(self) -> Sequence[Any]:
         """All rows that are left."""
-        ticks = self._ticks
-        started = ticks()
+        started = self._ticks()
         try:
-            rows = self._cursor.fetchall()
+            rows: Sequence[Any] = self._cursor.fetchall()
         except BaseException as error:
-            self._error = error
+            self.error = error
             raise
-        self._fetch_s += ticks() - started
-        self._rows += len(rows)
+        self._fetched(started, len(rows))
         return rows
+
+    def _fetched(self, started: float, rows: int) -> None:
+        self.fetch_s += self._ticks() - started
+        if rows:
+            if not self.rows:
+                self.first_fetch_s = self.fetch_s
+            self.rows += rows
 
     def nextset(self) -> Any:
         """The next result of a statement that answers several."""
@@ -92,32 +89,39 @@ class WatchedCursor:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def arraysize(self) -> int:
-        """How many rows the driver's ``fetchmany`` brings by itself."""
-        return self._cursor.arraysize
-
-    @arraysize.setter
-    def arraysize(self, rows: int) -> None:
-        self._cursor.arraysize = rows
-
-    def unwatched(self) -> DBAPICursor:
+    def unwatched(self) -> Any:
         """The driver's cursor; what was watched until now is told."""
-        self._tell()
+        if self.known is not None:
+            self._done()
         return self._cursor
 
     def close(self) -> None:
         """The driver's cursor is closed."""
-        self._tell()
+        if self.known is not None:
+            self._done()
         self._cursor.close()
 
     def __del__(self) -> None:
-        if self._done is not None:
-            self._tell()  # a result that nobody read to its end is an execution too
+        if self.known is not None:
+            self._done()  # a result that nobody read to its end is an execution too
 
-    def _tell(self) -> None:
-        done = self._done
-        if done is not None:
-            self._done = None
-            done(self._statement, self._execute_s, self._fetch_s, self._rows, self._error)
-            self._error = None  # it holds the frames it went through
+
+def watched_class(
+    cursor: Any, ticks: Callable[[], float], done: Callable[[WatchedCursor], None]
+) -> type[WatchedCursor]:
+    """A class for the cursors of this driver; ``done`` is told of each one's end, and takes its ``known``."""
+    own = {name for base in WatchedCursor.__mro__ for name in vars(base)}
+    others = {name: _forwarded(name) for name in dir(cursor) if name not in own and not name.startswith("__")}
+    # ``isinstance`` asks for __class__ and sees the driver's.
+    body = {"__slots__": (), "_ticks": staticmethod(ticks), "_done": done, "__class__": _forwarded("__class__")}
+    return type("WatchedCursor", (WatchedCursor,), {**others, **body})
+
+
+def _forwarded(name: str) -> property:
+    def get(self: WatchedCursor) -> Any:
+        return getattr(self._cursor, name)
+
+    def put(self: WatchedCursor, value: Any) -> None:
+        setattr(self._cursor, name, value)
+
+    return property(get, put)

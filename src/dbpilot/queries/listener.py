@@ -1,122 +1,204 @@
 """Sees every statement of an engine, successful or not, and hands it to the recorder.
 
-It uses SQLAlchemy's ``do_execute`` events, which replace the call to the driver, because they cost a tenth of a pair
-of ``before_cursor_execute`` / ``after_cursor_execute`` listeners and see failures without a second hook. Of several
-``do_execute`` listeners on one engine SQLAlchemy stops at the first that executes the statement: one of the
-application's that was attached earlier and does so hides its statements from us, one attached later is not called.
-Attach such listeners first.
+It stands in for the three methods by which SQLAlchemy's dialect calls the driver (``do_execute`` and its siblings), as
+attributes of that one dialect object. Events would cost more: a pair of ``before_cursor_execute`` /
+``after_cursor_execute`` listeners that do nothing takes longer than all that is done here, and of several
+``do_execute`` listeners SQLAlchemy calls the ones after the first that executes no more. Listeners of the application
+work as before; a statement that one of them executes itself is not seen.
 
 What is timed is the driver: its execute call and its fetch calls, not what the application does between them. An
 execution that answers rows is recorded when its cursor is closed, or collected.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 from sqlalchemy.engine import ExecutionContext
-from sqlalchemy.engine.interfaces import DBAPICursor
 
 from dbpilot.clock import Clock
+from dbpilot.config import QueriesConfig
 from dbpilot.dialects import Dialect
-from dbpilot.queries.cursor import WatchedCursor
-from dbpilot.queries.recorder import MAX_COMPILED, MAX_SENT_AS_TEXT, Execution, Recorder
+from dbpilot.errors import ConfigError
+from dbpilot.queries.callsite import calling_frame
+from dbpilot.queries.comment import commented
+from dbpilot.queries.cursor import Known, WatchedCursor, watched_class
+from dbpilot.queries.recorder import MAX_SENT_AS_TEXT, Detail, Recorder
+from dbpilot.queries.relationship import lazy_relationship
+from dbpilot.queries.request import CURRENT
+
+MARK: Final = "dbpilot_listener"
+"""The attribute of a dialect object that says who watches it."""
 
 
 class Listener:
     """Attached to one engine between :meth:`attach` and :meth:`detach`."""
 
-    def __init__(self, engine: Engine, dialect: Dialect, recorder: Recorder, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        recorder: Recorder,
+        clock: Clock,
+        config: QueriesConfig,
+        waits: dict[int, float] | None = None,
+    ) -> None:
+        """``waits`` says which connections were waited for, by the ``id`` of the driver's connection, in seconds; the
+        next statement takes them out."""
         self._engine = engine
         self._dialect = dialect
         self._recorder = recorder
         self._ticks = clock.ticks
+        self._config = config
+        self._waits = {} if waits is None else waits
         self.failures = 0
         """Executions that could not be recorded because of an error of ours."""
-        driver = engine.dialect
-        self._hooks: dict[str, Callable[..., bool]] = {
-            "do_execute": self._with_parameters(driver.do_execute),
-            "do_executemany": self._with_parameters(driver.do_executemany, many=True),
-            "do_execute_no_params": self._without_parameters(driver.do_execute_no_params),
-        }
+        self._cursor_classes: dict[type, type[WatchedCursor]] = {}
+        self._hooks: dict[str, Callable[..., None]] = {}
 
     def attach(self) -> None:
-        """Statements executed from now on are recorded."""
-        for name, hook in self._hooks.items():
-            event.listen(self._engine, name, hook)
+        """Statements executed from now on are recorded.
+
+        Raises:
+            ConfigError: another pilot watches this engine.
+        """
+        driver = self._engine.dialect
+        if MARK in vars(driver):
+            raise ConfigError("this engine is watched by another pilot already; stop that one, or use it")
+        comment = commented(self._config.comment, driver.paramstyle)
+        self._hooks = {
+            "do_execute": self._with_parameters(comment(driver.do_execute)),
+            "do_executemany": self._with_parameters(comment(driver.do_executemany), many=True),
+            "do_execute_no_params": self._without_parameters(comment(driver.do_execute_no_params)),
+        }
+        vars(driver).update({**self._hooks, MARK: self})
 
     def detach(self) -> None:
         """Statements executed from now on are not recorded."""
-        for name, hook in self._hooks.items():
-            if event.contains(self._engine, name, hook):
-                event.remove(self._engine, name, hook)
+        own = vars(self._engine.dialect)
+        for name, hook in {**self._hooks, MARK: self}.items():
+            if own.get(name) is hook:  # otherwise somebody stands in for it, and for us
+                del own[name]
 
-    def _with_parameters(self, execute: Callable[..., None], *, many: bool = False) -> Callable[..., bool]:
-        """A hook that runs ``execute``, the dialect's own way to the driver, between two clock readings."""
-        ticks, succeeded, failed = self._ticks, self._succeeded, self._failed
+    def _with_parameters(self, execute: Callable[..., None], *, many: bool = False) -> Callable[..., None]:
+        """A hook that runs ``execute``, the dialect's own way to the driver, between two clock readings.
 
-        def timed(cursor: DBAPICursor, statement: str, parameters: Any, context: ExecutionContext) -> bool:
+        Every line of it is paid for by every statement of the application: what it needs is at hand in a closure, and
+        what few statements need is elsewhere.
+        """
+        ticks, mine, limit, waits = self._ticks, self._recorder.mine, self._recorder.limit, self._waits
+        watch_s, sample_every, fetches = self._config.watch_s, self._config.sample_every, self._config.fetch_timing
+        current_request, failed, cursor_class = CURRENT.get, self._failed, self._cursor_classes.get
+
+        def timed(cursor: Any, statement: str, parameters: Any, context: ExecutionContext) -> None:
             started = ticks()
             try:
                 execute(cursor, statement, parameters, context)
             except BaseException as error:
                 failed(context, statement, ticks() - started, error)
                 raise
-            succeeded(context, statement, ticks() - started, cursor, len(parameters) if many else -1)
-            return True
+            ended = ticks()
+            try:
+                compiled = context.compiled
+                if compiled is None or (statement is not context.statement and not context.executemany):
+                    text = statement if len(statement) <= MAX_SENT_AS_TEXT else f"{statement[:MAX_SENT_AS_TEXT]} ..."
+                else:
+                    text = compiled.string  # cached by SQLAlchemy, and short whatever the length of its lists
+                execute_s = ended - started
+                request = current_request()
+                pending = mine.pending
+                waiting = len(pending)
+                if (
+                    waiting % sample_every == 0
+                    or execute_s >= watch_s
+                    or waits
+                    or (request is not None and request.wants_sample())
+                ):
+                    detail = self._detail(context, statement, parameters, execute_s)
+                else:
+                    detail = None
+                if fetches and cursor.description is not None and not context.executemany:
+                    # SQLite does most of the work when rows are fetched: results take their cursor from here.
+                    watched = cursor_class(type(cursor)) or self._first_of_its_class
+                    context.cursor = watched(  # type: ignore[assignment]  # it stands in for one
+                        cursor, (text, execute_s, request, detail, statement, parameters)
+                    )
+                elif waiting < limit:
+                    rows = cursor.rowcount
+                    if many and rows < 0 and context.isinsert:  # asyncpg does not say; every row sent was inserted
+                        rows = len(parameters)
+                    pending.append((text, ended, execute_s, 0.0, 0.0, rows, request, detail))
+                else:
+                    pending.dropped += 1
+            except Exception:  # noqa: BLE001 - the border to the application: no fault of ours may reach its statement
+                self.failures += 1
 
         return timed
 
-    def _without_parameters(self, execute: Callable[..., None]) -> Callable[..., bool]:
+    def _without_parameters(self, execute: Callable[..., None]) -> Callable[..., None]:
         """The same for a statement sent without parameters, which the driver is called for in another way."""
 
-        def execute_only(cursor: DBAPICursor, statement: str, _parameters: Any, context: ExecutionContext) -> None:
+        def execute_only(cursor: Any, statement: str, _parameters: Any, context: ExecutionContext) -> None:
             execute(cursor, statement, context)
 
         timed = self._with_parameters(execute_only)
         return lambda cursor, statement, context: timed(cursor, statement, None, context)
 
-    def _succeeded(
-        self, context: ExecutionContext, statement: str, execute_s: float, cursor: DBAPICursor, sent: int
-    ) -> None:
-        try:
-            text = _text(context, statement)
-            if cursor.__class__ is WatchedCursor:  # a context that executes a second time
-                cursor = cursor.unwatched()
-            if cursor.description is not None and not context.executemany:
-                # SQLite does most of the work when rows are fetched: results take their cursor from here.
-                context.cursor = WatchedCursor(cursor, self._ticks, self._fetched, text, execute_s)
-                return
-            rows = cursor.rowcount
-            if rows < 0 <= sent and context.isinsert:  # asyncpg does not say; every row sent was inserted
-                rows = sent
-            self._recorder.buffer().append(Execution(text, self._ticks(), execute_s, 0.0, rows, None))
-        except Exception:  # noqa: BLE001 - the border to the application: no fault of ours may reach its statement
-            self.failures += 1
+    def _detail(self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float) -> Detail:
+        """What is worth knowing of a slow or sampled statement, or of one whose connection was waited for."""
+        wait_s = self._waits.pop(id(context.root_connection.connection.dbapi_connection), 0.0) if self._waits else 0.0
+        detail = Detail(calling_frame(), lazy_relationship(context), wait_s=wait_s)
+        if execute_s >= self._config.watch_s:
+            detail.sent = (statement, parameters)
+        return detail
 
     def _failed(self, context: ExecutionContext, statement: str, execute_s: float, error: BaseException) -> None:
         try:
-            self._fetched(_text(context, statement), execute_s, 0.0, -1, error)
+            compiled = context.compiled
+            if compiled is None or (statement is not context.statement and not context.executemany):
+                text = statement[:MAX_SENT_AS_TEXT]
+            else:
+                text = compiled.string
+            detail = Detail(calling_frame(), error=self._dialect.error_class(error))
+            self._recorder.append((text, self._ticks(), execute_s, 0.0, 0.0, -1, CURRENT.get(), detail))
         except Exception:  # noqa: BLE001 - as above
             self.failures += 1
 
-    def _fetched(self, text: str, execute_s: float, fetch_s: float, rows: int, error: BaseException | None) -> None:
-        try:
-            code = None if error is None else self._dialect.error_class(error)
-            done = Execution(text, self._ticks(), execute_s + fetch_s, fetch_s, rows, code)
-            self._recorder.buffer().append(done)
-        except Exception:  # noqa: BLE001 - as above
-            self.failures += 1
+    def _first_of_its_class(self, cursor: Any, known: Known) -> WatchedCursor:
+        """A watched cursor of a class that was not seen before, or of a context that executes a second time."""
+        if issubclass(type(cursor), WatchedCursor):
+            cursor = cursor.unwatched()
+        classes = self._cursor_classes
+        if type(cursor) not in classes:
+            classes[type(cursor)] = watched_class(cursor, self._ticks, self._fetched())
+        return classes[type(cursor)](cursor, known)
 
+    def _fetched(self) -> Callable[[WatchedCursor], None]:
+        """Told of the end of an execution whose rows were fetched."""
+        mine, limit, ticks, watch_s = self._recorder.mine, self._recorder.limit, self._ticks, self._config.watch_s
 
-def _text(context: ExecutionContext, statement: str) -> str:
-    """The text that SQLAlchemy caches with the compiled statement: short, whatever the length of its lists.
+        def fetched(cursor: WatchedCursor) -> None:
+            try:
+                text, execute_s, request, detail, statement, parameters = cursor.known  # type: ignore[misc]  # once
+                cursor.known = None
+                fetch_s, rows = cursor.fetch_s, cursor.rows
+                if execute_s + fetch_s >= watch_s or cursor.error is not None:
+                    detail = self._late_detail(detail, cursor, (statement, parameters))
+                first_row_s = execute_s + cursor.first_fetch_s if rows else 0.0
+                pending = mine.pending
+                if len(pending) < limit:
+                    pending.append((text, ticks(), execute_s, fetch_s, first_row_s, rows, request, detail))
+                else:
+                    pending.dropped += 1
+            except Exception:  # noqa: BLE001 - as above
+                self.failures += 1
 
-    The statement itself where it was not compiled, or is another one than the context's: a default that is asked for
-    before an INSERT is executed in the INSERT's context.
-    """
-    compiled = context.compiled
-    if compiled is not None and (statement is context.statement or context.executemany):
-        text: str = compiled.string
-        return text if len(text) <= MAX_COMPILED else f"{text[:MAX_COMPILED]} ..."
-    return statement if len(statement) <= MAX_SENT_AS_TEXT else f"{statement[:MAX_SENT_AS_TEXT]} ..."
+        return fetched
+
+    def _late_detail(self, detail: Detail | None, cursor: WatchedCursor, sent: tuple[str, Any]) -> Detail:
+        detail = detail or Detail(calling_frame())
+        detail.sent = sent
+        if cursor.error is not None:
+            detail.error = self._dialect.error_class(cursor.error)
+            cursor.error = None  # it holds the frames it went through
+        return detail

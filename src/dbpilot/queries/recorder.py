@@ -3,13 +3,34 @@
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
 
-MAX_COMPILED: Final = 16_384
+from dbpilot.queries.callsite import Frame
+from dbpilot.queries.request import Request
+
 MAX_SENT_AS_TEXT: Final = 2048
-"""Characters kept of a statement that SQLAlchemy compiled, and of one that was sent as text: the first is read once, of
-the second every execution may be another one, with values in it."""
+"""Characters kept of a statement that was sent as text: every execution may be another one, with values in it."""
+
+
+@dataclass(slots=True)
+class Detail:
+    """What is kept of a slow, failed or sampled execution beside its figures, until the worker has seen it."""
+
+    frame: Frame | None = None
+    """The application's line that ran it."""
+    relationship: str | None = None
+    """The ORM relationship whose lazy loading it was: ``User.addresses``."""
+    error: str | None = None
+    """The class of the error it ended in."""
+    wait_s: float = 0.0
+    """How long its connection was waited for."""
+    sent: tuple[str, Any] | None = None
+    """The statement and the parameters of a slow one, for its plan; never stored, never shown."""
+
+    def __repr__(self) -> str:
+        return f"Detail(frame={self.frame}, error={self.error})"
 
 
 class Execution(NamedTuple):
@@ -19,42 +40,45 @@ class Execution(NamedTuple):
     """The compiled text that SQLAlchemy caches, or the text itself."""
     ended: float
     """The clock's ticks at its end."""
-    duration_s: float
-    """In the driver: executing and fetching."""
+    execute_s: float
+    """In the driver's execute call."""
     fetch_s: float
-    """Of which fetching."""
+    """In the driver's fetch calls."""
+    first_row_s: float
+    """Until the fetch call that brought the first rows had returned; zero where none were fetched."""
     rows: int
     """Affected or fetched; -1 for not known."""
-    error: str | None
-
-
-class Buffer:
-    """One thread's executions. Only that thread appends and counts drops; only the worker takes."""
-
-    __slots__ = ("_thread_ended", "dropped", "limit", "pending")
-
-    def __init__(self, limit: int, life: object) -> None:
-        self.pending: deque[Execution] = deque()
-        self.limit = limit
-        self.dropped = 0
-        self._thread_ended = weakref.ref(life)
+    request: Request | None
+    detail: Detail | None
 
     @property
-    def ended(self) -> bool:
-        """Whether the thread is gone: what it alone held no longer exists."""
-        return self._thread_ended() is None
+    def duration_s(self) -> float:
+        """In the driver altogether."""
+        return self.execute_s + self.fetch_s
 
-    def append(self, execution: Execution) -> None:
-        """The execution waits for the worker, or is counted as dropped when too many wait."""
-        if len(self.pending) < self.limit:
-            self.pending.append(execution)
-        else:
-            self.dropped += 1
 
-    def take(self) -> Iterator[Execution]:
-        """All that waits now, oldest first; what is appended meanwhile may wait for the next time."""
-        for _ in range(len(self.pending)):
-            yield self.pending.popleft()
+Recorded: TypeAlias = tuple[str, float, float, float, float, int, Request | None, Detail | None]
+"""An Execution's fields as the hot path appends them: a plain tuple is made five times as fast."""
+
+
+class Buffer(threading.local):
+    """The calling thread's executions: each thread sees its own, made when it first looks.
+
+    Only that thread appends and counts drops; only the worker takes.
+    """
+
+    def __init__(self, known: Callable[["_Pending"], None]) -> None:
+        self.pending = _Pending()
+        self.life = life = _Life()
+        self.pending.thread_life = weakref.ref(life)
+        known(self.pending)
+
+
+class _Pending(deque[Recorded]):
+    """What one thread recorded and the worker has not taken yet."""
+
+    thread_life: "weakref.ref[_Life]"
+    dropped = 0
 
 
 class _Life:
@@ -70,33 +94,38 @@ class Recorder:
     the thread it runs in. Appending to a list and removing from one are single steps of the interpreter.
     """
 
-    def __init__(self, max_pending: int) -> None:
-        self._limit = max_pending
-        self._local = threading.local()
-        self._buffers: list[Buffer] = []
+    def __init__(self, max_pending: int, first_seen: Callable[[], None] = lambda: None) -> None:
+        """``first_seen`` is called when a thread executes its first statement."""
+        self.limit = max_pending
+        self._first_seen = first_seen
+        self._pending: list[_Pending] = []
         self._dropped_before = 0
+        self.mine = Buffer(self._add)
 
-    def buffer(self) -> Buffer:
-        """The calling thread's own buffer."""
-        try:
-            return self._local.buffer  # type: ignore[no-any-return]  # thread-local attributes have no type
-        except AttributeError:
-            return self._new_buffer()
+    def _add(self, pending: _Pending) -> None:
+        self._pending.append(pending)
+        self._first_seen()
 
-    def _new_buffer(self) -> Buffer:
-        self._local.life = life = _Life()
-        buffer = self._local.buffer = Buffer(self._limit, life)
-        self._buffers.append(buffer)
-        return buffer
+    def append(self, execution: Recorded) -> None:
+        """The execution waits for the worker, or is counted as dropped when too many wait."""
+        pending = self.mine.pending
+        if len(pending) < self.limit:
+            pending.append(execution)
+        else:
+            pending.dropped += 1
 
     def take(self) -> Iterator[Execution]:
-        """Everything that waits, thread by thread; buffers of ended threads go when they are empty."""
-        for buffer in list(self._buffers):
-            ended = buffer.ended
-            yield from buffer.take()
+        """Everything that waits now, thread by thread; what is appended meanwhile may wait for the next time.
+
+        Buffers of ended threads go when they are empty.
+        """
+        for pending in list(self._pending):
+            ended = pending.thread_life() is None
+            for _ in range(len(pending)):
+                yield Execution._make(pending.popleft())
             if ended:
-                self._buffers.remove(buffer)
-                self._dropped_before += buffer.dropped
+                self._pending.remove(pending)
+                self._dropped_before += pending.dropped
 
     def drop_all(self) -> None:
         """Nothing waits any more; what did is counted as dropped."""
@@ -105,4 +134,4 @@ class Recorder:
     @property
     def dropped(self) -> int:
         """Executions lost because the worker did not keep up."""
-        return self._dropped_before + sum(buffer.dropped for buffer in list(self._buffers))
+        return self._dropped_before + sum(pending.dropped for pending in list(self._pending))

@@ -1,25 +1,19 @@
 """Counts executions per pattern and window of time; bounded whatever the application sends."""
 
-from collections import OrderedDict
+from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Final
 
 from dbpilot.config import QueriesConfig
-from dbpilot.history.store import OTHER_ID, Batch, Pattern, SlowQuery, Window, described
+from dbpilot.history.store import OTHER_ID, Pattern, Window, described
 from dbpilot.history.tally import LatencyHistogram, Tally
 from dbpilot.queries.recorder import Execution
-from dbpilot.sql.fingerprint import fingerprint
-from dbpilot.sql.syntax import Syntax
-from dbpilot.sql.tables import tables_of
 
 OTHER: Final = described(None, OTHER_ID)
 MAX_SERIES: Final = 200
 """Pairs of operation and table that metrics tell apart; a label per table of a huge schema would sink Prometheus."""
-MAX_SLOW_PER_WINDOW: Final = 500
-TEXTS_PER_PATTERN: Final = 4
-"""Statements sent as text reach one pattern under several texts; so many more texts than patterns are cached."""
 
 
 @dataclass(slots=True)
@@ -33,83 +27,79 @@ class Series:
     total_s: float = 0.0
     histogram: LatencyHistogram = field(default_factory=LatencyHistogram)
 
-    def add(self, duration_s: float, *, failed: bool, slow: bool) -> None:
-        """Count one execution."""
-        self.succeeded += not failed
-        self.failed += failed
-        self.slow_succeeded += slow and not failed
-        self.slow_failed += slow and failed
-        self.total_s += duration_s
-        self.histogram.add(duration_s)
+    def add(self, tally: Tally, slow_failed: int) -> None:
+        """Add what was counted of one pattern."""
+        self.succeeded += tally.calls - tally.failed
+        self.failed += tally.failed
+        self.slow_succeeded += tally.slow - slow_failed
+        self.slow_failed += slow_failed
+        self.total_s += tally.total_s
+        self.histogram.merge(tally.histogram)
+
+
+SeriesByKey = dict[tuple[str, str], Series]
+"""By operation and main table."""
 
 
 class QueryWindows:
     """The window that is being counted, and the totals since the start. One thread at a time may use it."""
 
-    def __init__(self, config: QueriesConfig, syntax: Syntax, now: datetime) -> None:
+    def __init__(self, config: QueriesConfig, now: datetime) -> None:
         self._config = config
-        self._syntax = syntax
-        self._pattern_of = lru_cache(config.max_patterns * TEXTS_PER_PATTERN)(self._read)
-        self._known: OrderedDict[str, Pattern] = OrderedDict()
         self.current = Window(self._start_of(now), {})
         self.patterns: dict[str, Pattern] = {}
         """Those of the current window."""
-        self.slow: list[SlowQuery] = []
-        self.series: dict[tuple[str, str], Series] = {}
+        self._slow_failed: Counter[str] = Counter()
+        self._closed: SeriesByKey = {}
 
-    def add(self, execution: Execution, at: datetime) -> None:
-        """Count one execution that ended ``at``, in the current window."""
-        pattern = self._counted_as(self._pattern_of(execution.statement))
-        slow_s = self._config.slow_s
-        self.patterns[pattern.id] = pattern
-        tally = self.current.tallies.setdefault(pattern.id, Tally())
-        tally.add(at, execution.duration_s, execution.fetch_s, execution.rows, execution.error, slow_s)
-        slow = execution.duration_s >= slow_s
-        failed = execution.error is not None
-        self._series(pattern, failed).add(execution.duration_s, failed=failed, slow=slow)
-        if slow and len(self.slow) < MAX_SLOW_PER_WINDOW:
-            rows = max(execution.rows, 0)
-            self.slow.append(SlowQuery(at, pattern.id, execution.duration_s, rows, execution.error))
+    def add(self, pattern: Pattern, execution: Execution, at: datetime, slow_s: float) -> Pattern:
+        """Count one execution that ended ``at``, in the current window.
+
+        Answers the pattern that it was counted as: "other" once the window tells as many apart as it may.
+        """
+        tallies = self.current.tallies
+        tally = tallies.get(pattern.id)
+        if tally is None:
+            pattern = pattern if len(tallies) < self._config.max_patterns else OTHER
+            tally = tallies.setdefault(pattern.id, Tally())
+            self.patterns[pattern.id] = pattern
+        detail, duration_s = execution.detail, execution.duration_s
+        error, wait_s = (detail.error, detail.wait_s) if detail else (None, 0.0)
+        tally.add(at, duration_s, execution.fetch_s, execution.rows, error, slow_s, execution.first_row_s, wait_s)
+        if error is not None and duration_s >= slow_s:
+            self._slow_failed[pattern.id] += 1
+        return pattern
 
     def is_over(self, now: datetime) -> bool:
         """Whether the current window has ended."""
         return not 0 <= (now - self.current.start).total_seconds() < self._config.window_s  # a clock may be set back
 
-    def close(self, now: datetime) -> Batch:
+    def close(self, now: datetime) -> Window:
         """What the current window counted; the next one begins."""
-        batch = self.batch()
+        closed = self.current
+        self._add_to(self._closed)
         self.current = Window(self._start_of(now), {})
-        self.patterns, self.slow = {}, []
-        return batch
+        self.patterns, self._slow_failed = {}, Counter()
+        return closed
 
-    def batch(self) -> Batch:
-        """What the current window counted so far."""
-        windows = [self.current] if self.current.tallies else []
-        return Batch(tuple(self.patterns.values()), windows, tuple(self.slow))
+    def series(self) -> SeriesByKey:
+        """Totals since the start, a copy."""
+        totals = deepcopy(self._closed)
+        self._add_to(totals)
+        return totals
 
-    def _counted_as(self, pattern: Pattern) -> Pattern:
-        """The pattern itself, or "other" once the window tells as many apart as it may."""
-        tallies = self.current.tallies
-        known = pattern.id in tallies or len(tallies) < self._config.max_patterns
-        return pattern if known else OTHER
+    def _add_to(self, totals: SeriesByKey) -> None:
+        for id_, tally in self.current.tallies.items():
+            key = self._series_key(self.patterns[id_], tally, totals)
+            totals.setdefault(key, Series()).add(tally, self._slow_failed[id_])
 
-    def _read(self, statement: str) -> Pattern:
-        print_ = fingerprint(statement, self._syntax)
-        known = self._known.get(print_.id)
-        if known is None:
-            tables = tables_of(statement, self._syntax)
-            known = self._known[print_.id] = Pattern(print_.id, print_.text, print_.operation, tables)
-        self._known.move_to_end(print_.id)
-        while len(self._known) > self._config.max_patterns * TEXTS_PER_PATTERN:
-            self._known.popitem(last=False)
-        return known
-
-    def _series(self, pattern: Pattern, failed: bool) -> Series:
-        """The metrics' series for this pattern; a statement that failed may name any table, and begins none."""
+    def _series_key(self, pattern: Pattern, tally: Tally, totals: SeriesByKey) -> tuple[str, str]:
+        """The metrics' series for this pattern; a statement that only failed may name any table, and begins none."""
         key = (pattern.operation, pattern.tables[0] if pattern.tables else "none")
-        if key not in self.series and (failed or len(self.series) >= MAX_SERIES):
-            key = (pattern.operation, "other")
-        return self.series.setdefault(key, Series())
+        begins_one = key not in totals
+        if begins_one and (tally.failed == tally.calls or len(totals) >= MAX_SERIES):
+            return pattern.operation, "other"
+        return key
 
     def _start_of(self, now: datetime) -> datetime:
         """The start of the window that ``now`` falls in; windows of all processes start at the same instants."""

@@ -8,8 +8,8 @@ from typing import Final
 
 from dbpilot.clock import Clock
 from dbpilot.history.store import Batch
+from dbpilot.queries.intake import Intake
 from dbpilot.queries.recorder import Recorder
-from dbpilot.queries.windows import QueryWindows
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +24,10 @@ class Worker:
     """Runs between :meth:`start` and :meth:`stop`; whoever reads the windows holds ``lock`` and asks it to catch up."""
 
     def __init__(
-        self, recorder: Recorder, windows: QueryWindows, submit: Callable[[Batch], None], clock: Clock, drain_s: float
+        self, recorder: Recorder, intake: Intake, submit: Callable[[Batch], None], clock: Clock, drain_s: float
     ) -> None:
         self._recorder = recorder
-        self._windows = windows
+        self._intake = intake
         self._submit = submit
         self._clock = clock
         self._drain_s = drain_s
@@ -37,12 +37,19 @@ class Worker:
         """Held while the windows are read or written."""
         self.failures = 0
         """Executions or turns that ended in an error of ours."""
+        self.restarts = 0
 
     def start(self) -> None:
         """The thread runs."""
         self._stopping.clear()
         self._thread = Thread(target=self._run, name="dbpilot-worker", daemon=True)
         self._thread.start()
+
+    def ensure_alive(self) -> None:
+        """A thread that died, from whatever cause, is replaced and counted."""
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            self.restarts += 1
+            self.start()
 
     def stop(self) -> None:
         """The thread has ended, and what was recorded is with the history, or counted as dropped after a while."""
@@ -52,24 +59,24 @@ class Worker:
         with self.lock:
             self._guarded(lambda: self.catch_up(STOP_S))
             self._recorder.drop_all()
-            self._guarded(lambda: self._submit(self._windows.close(self._clock.now())))
+            self._guarded(lambda: self._submit(self._intake.close(self._clock.now())))
 
-    def catch_up(self, budget_s: float = READ_S) -> QueryWindows:
+    def catch_up(self, budget_s: float = READ_S) -> Intake:
         """What was recorded until now is counted, as far as that can be done in ``budget_s`` seconds.
 
         The caller holds the lock while it uses the result.
         """
         now, ticks = self._clock.now(), self._clock.ticks()
-        if self._windows.is_over(now):
-            self._submit(self._windows.close(now))
+        if self._intake.is_over(now):
+            self._submit(self._intake.close(now))
         for execution in self._recorder.take():
             try:
-                self._windows.add(execution, now - timedelta(seconds=ticks - execution.ended))
+                self._intake.add(execution, now - timedelta(seconds=ticks - execution.ended))
             except Exception as error:  # noqa: BLE001 - as in _guarded; one statement must not take the others along
                 self._note(error)
             if self._clock.ticks() - ticks > budget_s:
                 break
-        return self._windows
+        return self._intake
 
     def _run(self) -> None:
         while not self._stopping.wait(self._drain_s):

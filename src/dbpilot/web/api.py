@@ -2,13 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dbpilot.export.prometheus import PilotCollector
 from dbpilot.pilot import Autopilot, StatsOrder
-from dbpilot.reports import PerformanceSummary, QueryStatsReport, SlowQueryReport
+from dbpilot.reports.queries import QueryStatsReport
+from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport
+from dbpilot.reports.slow import SlowFilter, SlowPatternReport, SlowQueryReport, SlowQueryStatistics
+from dbpilot.reports.summary import PerformanceSummary
 
 MAX_HOURS = 24 * 366
 Hours = Annotated[float, Query(gt=0, le=MAX_HOURS, description="How far back to look, in hours.")]
@@ -16,26 +19,73 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many entries
 Order = Annotated[StatsOrder, Query(description="The figure that ranks the patterns, highest first.")]
 
 
+def _slow_filter(
+    min_duration: Annotated[float | None, Query(ge=0, description="Seconds; only executions that took longer.")] = None,
+    operation_type: Annotated[str | None, Query(max_length=32, description="The verb: SELECT, UPDATE, ...")] = None,
+    table_name: Annotated[str | None, Query(max_length=255, description="A table that the statement names.")] = None,
+) -> SlowFilter:
+    return SlowFilter(min_duration, operation_type, table_name)
+
+
+Wanted = Annotated[SlowFilter, Depends(_slow_filter)]
+
+
 def make_api(pilot: Autopilot) -> APIRouter:
     """A router that answers for this pilot; the host chooses the prefix."""
     router = APIRouter(tags=["database"])
+    _add_summary(router, pilot)
+    _add_slow(router, pilot)
+    _add_requests(router, pilot)
+    return router
 
+
+def _add_summary(router: APIRouter, pilot: Autopilot) -> None:
     @router.get("/query-stats", summary="What runs, by pattern")
     def query_stats(hours: Hours = 1, limit: Limit = 50, order: Order = "mean_s") -> QueryStatsReport:
         """Every statement pattern of the last hours: how often, how long, how many rows and errors; slowest first."""
         return pilot.query_stats(hours, limit, order)
-
-    @router.get("/slow-queries", summary="Slow executions, one by one")
-    def slow_queries(hours: Hours = 24, limit: Limit = 100) -> SlowQueryReport:
-        """Executions that took as long as the threshold or longer, latest first, without their values."""
-        return pilot.slow_queries(hours, limit)
 
     @router.get("/performance-summary", summary="The database's health on one page")
     def performance_summary(hours: Hours = 1) -> PerformanceSummary:
         """Totals, the slowest and the busiest patterns, the connection pool, and how the pilot itself is doing."""
         return pilot.performance_summary(hours)
 
-    return router
+
+def _add_slow(router: APIRouter, pilot: Autopilot) -> None:
+    @router.get("/slow-queries", summary="Slow executions, one by one")
+    def slow_queries(wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowQueryReport:
+        """Executions that took as long as the threshold or longer, latest first, without their values."""
+        return pilot.slow_queries(hours, limit, wanted)
+
+    @router.get("/slow-queries/statistics", summary="Slow executions, added up")
+    def slow_statistics(wanted: Wanted, hours: Hours = 24) -> SlowQueryStatistics:
+        """How many, how long, and how they spread over severities, operations, tables and hours."""
+        return pilot.slow_statistics(hours, wanted)
+
+    @router.get("/slow-queries/patterns", summary="Slow executions, by pattern")
+    def slow_patterns(wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowPatternReport:
+        """The patterns behind them, most time first, with the lines of code, the routes and the plan."""
+        return pilot.slow_patterns(hours, limit, wanted)
+
+
+def _add_requests(router: APIRouter, pilot: Autopilot) -> None:
+    @router.get("/requests", summary="Requests by their time in the database")
+    def requests(hours: Hours = 1, limit: Limit = 50) -> RequestReport:
+        """Receipts of the last hours, those with most time in the database first."""
+        return pilot.receipts(hours, limit)
+
+    @router.get("/requests/{request_id}", summary="One request's receipt", responses={404: {}})
+    def receipt(request_id: str) -> Receipt:
+        """Which patterns the request ran, how often, how long, and from which line of code."""
+        found = pilot.receipt(request_id)
+        if found is None:
+            raise HTTPException(404, "no receipt is kept under this id")
+        return found
+
+    @router.get("/n-plus-one", summary="Statements repeated within one request")
+    def repetitions(hours: Hours = 24, limit: Limit = 100) -> RepetitionReport:
+        """SELECTs that a request ran over and over, with the line of code and what to do about it."""
+        return pilot.repetitions(hours, limit)
 
 
 def make_metrics(pilot: Autopilot, namespace: str) -> APIRouter:

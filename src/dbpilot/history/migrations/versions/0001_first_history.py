@@ -1,4 +1,4 @@
-"""Patterns, windows and slow statements."""
+"""Patterns, windows and their sums, events, claims."""
 
 import sqlalchemy as sa
 from alembic.operations import Operations
@@ -7,51 +7,73 @@ from sqlalchemy.dialects import mysql
 revision = "0001"
 down_revision = None
 
+UTF8 = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
+LONG_BLOB = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+INDEXES = (
+    ("dbpilot_patterns_last_seen", "dbpilot_patterns", ["last_seen_s"]),
+    ("dbpilot_windows_start", "dbpilot_windows", ["database", "start_s"]),
+    ("dbpilot_windows_folded", "dbpilot_windows", ["database", "folded", "start_s"]),
+    ("dbpilot_events_kind", "dbpilot_events", ["database", "kind", "at_s"]),
+    ("dbpilot_events_key", "dbpilot_events", ["database", "kind", "key"]),
+)
+
 
 def upgrade(operations: Operations) -> None:
-    """The three tables exist; running it after a half-done run is fine."""
+    """The tables exist; running it after a half-done run is fine."""
     operations.create_table(
         "dbpilot_patterns",
         sa.Column("id", sa.String(32), primary_key=True),
         sa.Column("text", sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb"), nullable=False),
         sa.Column("operation", sa.String(16), nullable=False),
         sa.Column("tables", sa.JSON, nullable=False),
+        sa.Column("sources", sa.JSON, nullable=False),
+        sa.Column("last_seen_s", sa.BigInteger, nullable=False),
         if_not_exists=True,
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **UTF8,
     )
     operations.create_table(
         "dbpilot_windows",
+        sa.Column("batch", sa.String(32), primary_key=True),
         sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("process", sa.String(32), primary_key=True),
-        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("database", sa.String(255), nullable=False),
-        sa.Column("pattern_id", sa.String(32), nullable=False),
-        sa.Column("calls", sa.BigInteger, nullable=False),
-        sa.Column("slow", sa.BigInteger, nullable=False),
-        sa.Column("row_count", sa.BigInteger, nullable=False),
-        sa.Column("total_s", sa.Double, nullable=False),
-        sa.Column("fetch_s", sa.Double, nullable=False),
-        sa.Column("min_s", sa.Double, nullable=False),
-        sa.Column("max_s", sa.Double, nullable=False),
-        sa.Column("last_seen_s", sa.Double, nullable=False),
-        sa.Column("errors", sa.JSON, nullable=False),
-        sa.Column("histogram", sa.LargeBinary, nullable=False),
+        sa.Column("folded", sa.Boolean, nullable=False),
+        sa.Column("data", LONG_BLOB, nullable=False),
         if_not_exists=True,
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **UTF8,
     )
     operations.create_table(
-        "dbpilot_slow_queries",
-        sa.Column("at_s", sa.Double, primary_key=True),
-        sa.Column("process", sa.String(32), primary_key=True),
-        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("database", sa.String(255), nullable=False),
-        sa.Column("pattern_id", sa.String(32), nullable=False),
-        sa.Column("duration_s", sa.Double, nullable=False),
-        sa.Column("row_count", sa.BigInteger, nullable=False),
-        sa.Column("error", sa.String(200)),
+        "dbpilot_sums",
+        sa.Column("database", sa.String(255), primary_key=True),
+        sa.Column("length_s", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("data", LONG_BLOB, nullable=False),
         if_not_exists=True,
-        mysql_charset="utf8mb4",
-        mariadb_charset="utf8mb4",
+        **UTF8,
     )
+    operations.create_table(
+        "dbpilot_events",
+        sa.Column("batch", sa.String(32), primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("database", sa.String(255), nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("at_s", sa.Double, nullable=False),
+        sa.Column("key", sa.String(128), nullable=False),
+        sa.Column("value", sa.Double, nullable=False),
+        sa.Column("pattern_id", sa.String(32)),
+        sa.Column("body", sa.JSON, nullable=False),
+        if_not_exists=True,
+        **UTF8,
+    )
+    operations.create_table(
+        "dbpilot_claims",
+        sa.Column("database", sa.String(255), primary_key=True),
+        sa.Column("key", sa.String(128), primary_key=True),
+        sa.Column("holder", sa.String(32), nullable=False),
+        sa.Column("until_s", sa.Double, nullable=False),
+        if_not_exists=True,
+        **UTF8,
+    )
+    existing = sa.inspect(operations.get_bind())
+    for name, table, columns in INDEXES:
+        if name not in {index["name"] for index in existing.get_indexes(table)}:
+            operations.create_index(name, table, columns)

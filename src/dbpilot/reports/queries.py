@@ -1,15 +1,10 @@
-"""What the pilot answers; plain values, durations in seconds, instants in UTC."""
+"""What runs, by pattern; durations in seconds, instants in UTC."""
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
-from dbpilot.dialects.base import Identity
-from dbpilot.history.store import Pattern
+from dbpilot.history.store import Pattern, Source
 from dbpilot.history.tally import Tally
-from dbpilot.pool.sampler import PoolReading
-
-Severity = Literal["slow", "warning", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +25,13 @@ class QueryStats:
     """Rows affected or fetched, where the driver says."""
     total_s: float
     """Time in the driver: executing statements and fetching their rows."""
+    execute_s: float
     fetch_s: float
-    """Of which fetching."""
+    """The two parts of it."""
+    first_row_s: float
+    """Time until the first rows were there, of the calls that answered any."""
+    wait_s: float
+    """Time in which connections were waited for, before and apart from the rest; waits under a millisecond are none."""
     mean_s: float
     min_s: float
     max_s: float
@@ -40,6 +40,9 @@ class QueryStats:
     p99_s: float
     """Percentiles from a histogram; at most 1.6 % off."""
     last_seen: datetime
+    sources: tuple[Source, ...]
+    """Lines of the application's code that ran it, as sampled, the most frequent first."""
+    advice: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,32 +54,6 @@ class QueryStatsReport:
     patterns: list[QueryStats]
     history_error: str | None
     """Set when the history could not be read: then only what this process still holds is in the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlowQueryRecord:
-    """One execution that took as long as the threshold or longer."""
-
-    at: datetime
-    pattern_id: str
-    query: str
-    operation: str
-    tables: tuple[str, ...]
-    duration_s: float
-    severity: Severity
-    rows: int
-    error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class SlowQueryReport:
-    """The slow executions between ``since`` and ``until``, latest first."""
-
-    since: datetime
-    until: datetime
-    threshold_s: float
-    queries: list[SlowQueryRecord]
-    history_error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,37 +71,7 @@ class QueryTotals:
     p99_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Watching:
-    """How the pilot itself is doing."""
-
-    since: datetime
-    dropped: int
-    """Executions not counted because the worker did not keep up."""
-    failures: int
-    """Errors of the pilot's own, which never reach the application."""
-    unwritten_windows: int
-    """Finished windows that wait for the history."""
-    lost_windows: int
-    history_error: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PerformanceSummary:
-    """The database's health on one page."""
-
-    since: datetime
-    until: datetime
-    database: Identity
-    queries: QueryTotals
-    slowest: list[QueryStats]
-    busiest: list[QueryStats]
-    """The patterns with the highest mean, and those on which most time was spent."""
-    connections: PoolReading
-    watching: Watching
-
-
-def query_stats(pattern: Pattern, tally: Tally) -> QueryStats:
+def query_stats(pattern: Pattern, tally: Tally, advice: tuple[str, ...] = ()) -> QueryStats:
     """The tally as a report line. A percentile never leaves the range that was measured exactly."""
     p50_s, p95_s, p99_s = (_within(tally, tally.histogram.quantile(share)) for share in (0.5, 0.95, 0.99))
     return QueryStats(
@@ -138,7 +85,10 @@ def query_stats(pattern: Pattern, tally: Tally) -> QueryStats:
         slow=tally.slow,
         rows=tally.rows,
         total_s=tally.total_s,
+        execute_s=tally.execute_s,
         fetch_s=tally.fetch_s,
+        first_row_s=tally.first_row_s,
+        wait_s=tally.wait_s,
         mean_s=tally.mean_s,
         min_s=tally.min_s,
         max_s=tally.max_s,
@@ -146,6 +96,8 @@ def query_stats(pattern: Pattern, tally: Tally) -> QueryStats:
         p95_s=p95_s,
         p99_s=p99_s,
         last_seen=tally.last_seen,
+        sources=pattern.sources,
+        advice=advice,
     )
 
 

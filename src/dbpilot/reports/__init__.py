@@ -1,0 +1,1 @@
+"""What the pilot answers: plain values, one file per question."""
