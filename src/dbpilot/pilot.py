@@ -106,7 +106,7 @@ class Autopilot:
         queries = self.config.queries
         self._since = self._clock.now()
         self._store = self._given_store or self._own_store()
-        self._recorder = Recorder(queries.max_pending, first_seen=_weakly(self._wake))
+        self._recorder = Recorder(queries.max_pending)
         self._connections = ConnectionWatch(self._engine, self._dialect, self._clock)
         self._listener = Listener(
             self._engine, self._dialect, self._recorder, self._clock, queries, self._connections.waits
@@ -165,8 +165,8 @@ class Autopilot:
         self._connections.detach()
 
     def _forked(self) -> None:
-        """In a child process the pilot sleeps until the first statement: threads do not come along, connections are
-        the parent's, and many children never ask the database anything."""
+        """In a child process the pilot sleeps until a connection is asked for: threads do not come along, connections
+        are the parent's, and many children never ask the database anything."""
         if not self._running:
             return
         self._detach()
@@ -176,11 +176,7 @@ class Autopilot:
         self._listener.attach()
         self._connections.attach()
         self._asleep = True
-
-    def _wake(self) -> None:
-        """A thread executes its first statement."""
-        if self._asleep:
-            self._run()
+        self._connections.at_next = _weakly(self.start)
 
     def __enter__(self) -> Self:
         self.start()
@@ -270,11 +266,8 @@ class Autopilot:
     def _ranked(
         self, known: Tallies, order: StatsOrder, limit: int, since: datetime, until: datetime
     ) -> list[QueryStats]:
-        figure = ORDERS[order]
-        top = sorted(
-            known.tallies, key=lambda id_: (figure(known.tallies[id_]), known.tallies[id_].calls), reverse=True
-        )
-        top = top[:limit]
+        figure, tallies = ORDERS[order], known.tallies
+        top = sorted(tallies, key=lambda id_: (figure(tallies[id_]), tallies[id_].calls), reverse=True)[:limit]
         patterns = self._recall.named(top, known)
         repeated = self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ).events
         return [

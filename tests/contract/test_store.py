@@ -1,17 +1,23 @@
 """Every store remembers the same, in memory and on every database."""
 
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
+from dbpilot.config import HistoryConfig
 from dbpilot.history import schema
-from dbpilot.history.sql_store import SqlStore
-from dbpilot.history.store import Batch, MemoryStore, Pattern, SlowQuery, Store, Window
+from dbpilot.history.sql_store import SqlStore, cover
+from dbpilot.history.store import Batch, Event, MemoryStore, Pattern, Source, Store, Window, added
 from dbpilot.history.tally import Tally
+from dbpilot.testing import FakeClock
 
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -19,10 +25,16 @@ READ = Pattern("a" * 16, "SELECT 한국 FROM t WHERE 📈 = ?", "SELECT", ("t",)
 WRITE = Pattern("b" * 16, "INSERT INTO t VALUES (?)" + " " * 70_000, "INSERT", ("t", "s.u"))
 
 Opener = Callable[..., Store]
+SQL_STORES = ["sqlite", "mariadb", "postgresql"]
 
 
-@pytest.fixture(params=["memory", "sqlite", "mariadb", "postgresql"])
-def open_store(request: pytest.FixtureRequest) -> Iterator[Opener]:
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(NOON + 4 * HOUR)
+
+
+@pytest.fixture(params=["memory", *SQL_STORES])
+def open_store(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Opener]:
     """Opens the same history again and again, as several processes would."""
     opened: list[Store] = []
     if request.param == "memory":
@@ -32,7 +44,8 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Opener]:
         url: sa.URL = request.getfixturevalue(f"{request.param}_url")
 
         def open_(database: str = "shop") -> Store:
-            opened.append(SqlStore(url.render_as_string(hide_password=False), database))
+            config = HistoryConfig(keep_windows_hours=24)
+            opened.append(SqlStore(url.render_as_string(hide_password=False), database, config, clock))
             return opened[-1]
 
         yield open_
@@ -40,16 +53,40 @@ def open_store(request: pytest.FixtureRequest) -> Iterator[Opener]:
         store.close()
 
 
+sql_only = pytest.mark.parametrize("open_store", SQL_STORES, indirect=True)
+
+
 def _tally(*durations_s: float, at: datetime = NOON, error: str | None = None) -> Tally:
     tally = Tally()
     for duration_s in durations_s:
-        tally.add(at, duration_s, duration_s / 2, rows=2, error=error, slow_s=1)
+        tally.add(at, duration_s, duration_s / 2, 2, error, 1, first_row_s=0.125, wait_s=0.25)
     return tally
 
 
 def _batch(tally: Tally, start: datetime = NOON) -> Batch:
-    slow = [SlowQuery(start, READ.id, 1.5, 2, None)]
+    slow = [Event("slow", start, READ.id, 1.5, {"rows": 2, "callsite": "주문.py:1"}, READ.id)]
     return Batch([READ, WRITE], [Window(start, {READ.id: tally, WRITE.id: _tally(0.1)})], slow)
+
+
+def _figures(tallies: dict[str, Tally]) -> dict[str, tuple[object, ...]]:
+    return {
+        id_: (
+            t.calls,
+            t.slow,
+            t.rows,
+            round(t.total_s, 9),
+            t.min_s,
+            t.max_s,
+            t.last_seen,
+            t.errors,
+            *t.histogram.items(),
+        )
+        for id_, t in tallies.items()
+    }
+
+
+def _counts(tally: Tally) -> tuple[object, ...]:
+    return tally.errors, list(tally.histogram.items())
 
 
 def test_what_is_written_is_read_the_same(open_store: Opener) -> None:
@@ -57,12 +94,12 @@ def test_what_is_written_is_read_the_same(open_store: Opener) -> None:
     store.write(_batch(tally))
     read = open_store().tallies(NOON, NOON + HOUR)
     assert read.keys() == {READ.id, WRITE.id}
-    assert read[READ.id].histogram.buckets == tally.histogram.buckets
-    assert read[READ.id].errors == tally.errors
-    assert (read[READ.id].calls, read[READ.id].slow, read[READ.id].rows) == (2, 1, 4)
-    assert (read[READ.id].min_s, read[READ.id].max_s, read[READ.id].last_seen) == (0.25, 1.5, NOON)
+    assert _figures({"": read[READ.id]}) == _figures({"": tally})
     assert (read[READ.id].total_s, read[READ.id].fetch_s) == (1.75, 0.875)
+    assert (read[READ.id].first_row_s, read[READ.id].wait_s) == (0.25, 0.5)
     assert open_store().patterns([READ.id, WRITE.id, "unknown"]) == {READ.id: READ, WRITE.id: WRITE}
+    [event] = open_store().events("slow", NOON, NOON + HOUR, 10)
+    assert event == _batch(tally).events[0]
 
 
 def test_what_two_processes_write_adds_up(open_store: Opener) -> None:
@@ -71,14 +108,16 @@ def test_what_two_processes_write_adds_up(open_store: Opener) -> None:
     other.write(_batch(_tally(0.5, 0.75)))
     assert one.tallies(NOON, NOON + HOUR)[READ.id].calls == 3
     assert one.tallies(NOON, NOON + HOUR)[READ.id].max_s == 0.75
-    assert len(other.slow(NOON, NOON + HOUR, limit=10)) == 2
+    assert len(other.events("slow", NOON, NOON + HOUR, limit=10)) == 2
 
 
-def test_a_window_that_comes_twice_adds_up(open_store: Opener) -> None:
-    store = open_store()
+def test_a_window_that_comes_twice_adds_up_and_a_batch_that_comes_twice_does_not(open_store: Opener) -> None:
+    store, again = open_store(), _batch(_tally(0.5))
     store.write(_batch(_tally(0.25)))
-    store.write(_batch(_tally(0.5)))
+    store.write(again)
+    store.write(again)
     assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 2
+    assert len(store.events("slow", NOON, NOON + HOUR, limit=10)) == 2
 
 
 def test_only_the_asked_for_time_is_read(open_store: Opener) -> None:
@@ -86,34 +125,157 @@ def test_only_the_asked_for_time_is_read(open_store: Opener) -> None:
     for hours in range(4):
         store.write(_batch(_tally(0.25), NOON + hours * HOUR))
     assert store.tallies(NOON + HOUR, NOON + 3 * HOUR)[READ.id].calls == 2
-    assert [query.at for query in store.slow(NOON + HOUR, NOON + 3 * HOUR, 10)] == [NOON + 2 * HOUR, NOON + HOUR]
-    assert [query.at for query in store.slow(NOON, NOON + 4 * HOUR, limit=1)] == [NOON + 3 * HOUR]
+    found = store.events("slow", NOON + HOUR, NOON + 3 * HOUR, 10)
+    assert [event.at for event in found] == [NOON + 2 * HOUR, NOON + HOUR]
+    assert [event.at for event in store.events("slow", NOON, NOON + 4 * HOUR, limit=1)] == [NOON + 3 * HOUR]
 
 
-def test_what_is_forgotten_is_gone_and_the_rest_is_there(open_store: Opener) -> None:
+def test_events_are_found_by_kind_key_and_value(open_store: Opener) -> None:
     store = open_store()
-    store.write(_batch(_tally(0.25)))
-    store.write(_batch(_tally(0.25), NOON + HOUR))
-    store.forget(NOON + HOUR)
-    assert store.tallies(NOON, NOON + 2 * HOUR)[READ.id].calls == 1
-    assert [query.at for query in store.slow(NOON, NOON + 2 * HOUR, 10)] == [NOON + HOUR]
-    assert store.patterns([READ.id]) == {READ.id: READ}
-    store.forget(NOON + 2 * HOUR)
-    assert store.patterns([READ.id]) == {}, "what nothing names is forgotten as well"
-    store.write(_batch(_tally(0.25), NOON + 2 * HOUR))
-    assert store.patterns([READ.id]) == {READ.id: READ}
+    events = [Event("receipt", NOON, f"request-{number}", number, {}) for number in range(5)]
+    store.write(Batch(events=events))
+    assert [e.key for e in store.events("receipt", NOON, NOON + HOUR, 9, key="request-3")] == ["request-3"]
+    assert {e.key for e in store.events("receipt", NOON, NOON + HOUR, 9, min_value=3)} == {"request-3", "request-4"}
+    assert store.events("slow", NOON, NOON + HOUR, 9) == []
+
+
+def test_samples_of_a_patterns_sources_add_up(open_store: Opener, clock: FakeClock) -> None:
+    store = open_store()
+    for line in (1, 2, 2):
+        source = Source(f"shop.py:{line}", "f", None, 3)
+        store.write(Batch([Pattern(READ.id, READ.text, "SELECT", ("t",), (source,))]))
+    assert [(s.callsite, s.samples) for s in store.patterns([READ.id])[READ.id].sources] == [
+        ("shop.py:2", 6),
+        ("shop.py:1", 3),
+    ]
+    clock.advance(3600)
+    store.write(Batch([READ]))
+    assert len(open_store().patterns([READ.id])[READ.id].sources) == 2
 
 
 def test_an_empty_history_answers(open_store: Opener) -> None:
     store = open_store()
+    store.maintain(NOON)
     assert store.tallies(NOON, NOON + HOUR) == {}
     assert store.patterns(["unknown"]) == {}
-    assert store.slow(NOON, NOON + HOUR, 10) == []
+    assert store.events("slow", NOON, NOON + HOUR, 10) == []
+
+
+@sql_only
+def test_any_range_is_the_sum_of_its_windows_whatever_is_folded(open_store: Opener, clock: FakeClock) -> None:
+    rng, store, other = random.Random(7), open_store(), open_store()
+    windows: list[Window] = []
+    for _ in range(120):
+        start = NOON - timedelta(seconds=10 * rng.randrange(3 * 8640))
+        ids = rng.sample([f"{number:016x}" for number in range(6)] + ["other"], 3)
+        window = Window(start, {id_: _tally(rng.random(), 3 * rng.random(), at=start, error="E") for id_ in ids})
+        windows.append(window)
+        rng.choice([store, other]).write(Batch(windows=[window]))
+        if rng.random() < 0.1:
+            rng.choice([store, other]).maintain(NOON - 3 * 24 * HOUR)
+    for _ in range(60):
+        since = NOON - timedelta(seconds=rng.randrange(3 * 86_400))
+        until = clock.now() if rng.random() < 0.3 else since + timedelta(seconds=rng.randrange(86_400))
+        first = store.begin(since, until)
+        expected = added(w.tallies for w in windows if first <= w.start < until)
+        assert _figures(store.tallies(since, until)) == _figures(expected), (since, until)
+
+
+def test_a_range_is_covered_once_and_without_a_gap() -> None:
+    rng = random.Random(7)
+    for _ in range(2000):
+        first_s = rng.randrange(10**6)
+        last_s = first_s + rng.choice([5, 70, 4000, 200_000])
+        spans, edges = cover(first_s, last_s)
+        parts = sorted([*edges, *(span for _, span in spans)])
+        assert [parts[0][0], parts[-1][1]] == [first_s, last_s]
+        assert all(one[1] == other[0] for one, other in pairwise(parts))
+        assert all(start % length_s == 0 and end % length_s == 0 for length_s, (start, end) in spans)
+
+
+@sql_only
+def test_many_processes_may_fold_at_once(open_store: Opener) -> None:
+    stores = [open_store() for _ in range(3)]
+    for number in range(60):
+        stores[number % 3].write(_batch(_tally(0.25), NOON + timedelta(seconds=10 * number)))
+    url = stores[0]._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    processes = [subprocess.Popen([sys.executable, "-c", FOLD, url]) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert stores[0].tallies(NOON, NOON + HOUR)[READ.id].calls == 60
+    with stores[0]._engine.connect() as connection:  # type: ignore[attr-defined]
+        assert connection.scalar(sa.select(sa.func.count()).where(schema.windows.c.folded == sa.false())) == 0
+
+
+FOLD = """
+import sys, datetime
+from dbpilot.history.sql_store import SqlStore
+store = SqlStore(sys.argv[1], "shop")
+for second in range(0, 300, 30):
+    store.maintain(datetime.datetime(2025, 1, 31, 13, tzinfo=datetime.UTC) + datetime.timedelta(seconds=second))
+"""
+
+
+@sql_only
+def test_a_fold_that_is_killed_changes_nothing(open_store: Opener) -> None:
+    store = open_store()
+    for number in range(30):
+        store.write(_batch(_tally(0.25), NOON + timedelta(seconds=10 * number)))
+    url = store._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    assert subprocess.run([sys.executable, "-c", DIE_IN_A_FOLD, url]).returncode == -9
+    assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 30
+    store.maintain(NOON + 2 * HOUR)
+    assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 30
+
+
+DIE_IN_A_FOLD = """
+import os, signal, sys, datetime
+from dbpilot.history import sql_store
+sql_store._mark_folded = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sql_store.SqlStore(sys.argv[1], "shop").maintain(datetime.datetime(2025, 1, 31, 12, 30, tzinfo=datetime.UTC))
+"""
+
+
+@sql_only
+def test_what_is_too_old_is_gone_level_by_level(open_store: Opener, clock: FakeClock) -> None:
+    store = open_store()
+    store.write(_batch(_tally(0.25)))
+    for days, left in ((0, True), (3, True), (40, True), (402, False)):
+        now = NOON + timedelta(days=days)
+        clock.advance((now - clock.now()).total_seconds())
+        store.maintain(now)
+        found = store.tallies(NOON, clock.now() + HOUR)
+        assert (READ.id in found) == left, days
+        assert bool(store.patterns([READ.id])) == left
+        assert bool(store.events("slow", NOON, NOON + HOUR, 1)) == (days < 14)
+
+
+@sql_only
+def test_a_claim_is_one_processs_until_its_time_is_over(open_store: Opener) -> None:
+    one, other = open_store(), open_store()
+    assert one.claim("alert", NOON + HOUR, NOON)
+    assert one.claim("alert", NOON + HOUR, NOON), "its own it may claim again"
+    assert not other.claim("alert", NOON + HOUR, NOON)
+    assert other.claim("another", NOON + HOUR, NOON)
+    assert other.claim("alert", NOON + 2 * HOUR, NOON + HOUR)
+    assert not one.claim("alert", NOON + 2 * HOUR, NOON + HOUR)
+
+
+@sql_only
+def test_a_damaged_window_is_skipped_and_counted(open_store: Opener) -> None:
+    store = open_store()
+    store.write(_batch(_tally(0.25)))
+    store.write(_batch(_tally(0.25), NOON + timedelta(minutes=1)))
+    table = schema.windows
+    damage = sa.update(table).where(table.c.start_s == NOON.timestamp()).values(data=b"\x02broken")
+    with store._engine.execution_options(dbpilot_writes=True).begin() as connection:  # type: ignore[attr-defined]
+        connection.execute(damage)
+    assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 1
+    assert store.damaged == 1  # type: ignore[attr-defined]
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL) -> None:
     store = SqlStore(database_url.render_as_string(hide_password=False), "shop")
-    store.forget(NOON)
+    store.maintain(NOON)
     store.close()
     engine = sa.create_engine(database_url)
     with engine.connect() as connection:
@@ -123,11 +285,13 @@ def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL)
     engine.dispose()
 
 
-@pytest.mark.parametrize("open_store", ["sqlite", "mariadb", "postgresql"], indirect=True)
+@sql_only
 def test_several_databases_in_one_history_are_told_apart(open_store: Opener) -> None:
     shop, office = open_store("shop"), open_store("office")
     shop.write(_batch(_tally(0.25)))
     office.write(_batch(_tally(0.25, 0.5)))
+    for store in (shop, office):
+        store.maintain(NOON + HOUR)
     assert shop.tallies(NOON, NOON + HOUR)[READ.id].calls == 1
     assert office.tallies(NOON, NOON + HOUR)[READ.id].calls == 2
-    assert len(shop.slow(NOON, NOON + HOUR, 10)) == 1
+    assert len(shop.events("slow", NOON, NOON + HOUR, 10)) == 1

@@ -152,7 +152,7 @@ def test_an_unreachable_history_does_not_stop_the_application(engine: sa.Engine,
 
 def test_an_error_of_ours_never_reaches_the_statement(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
-        monkeypatch.setattr(pilot._recorder, "buffer", lambda: 1 / 0)
+        monkeypatch.setattr(pilot._listener, "_first_of_its_class", lambda *_: 1 / 0)
         _select(engine, 3)
         monkeypatch.undo()
         assert pilot.performance_summary(hours=1).watching.failures == 3
@@ -188,7 +188,7 @@ def test_an_error_of_ours_does_not_replace_the_applications_own(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
-        monkeypatch.setattr("dbpilot.queries.listener._text", lambda *_: 1 / 0)
+        monkeypatch.setattr("dbpilot.queries.listener.calling_frame", lambda *_: 1 / 0)
         with engine.connect() as connection, pytest.raises(OperationalError, match="no such table"):
             connection.execute(sa.text("SELECT 1 FROM nowhere"))
         assert pilot.performance_summary(1).watching.failures == 1
@@ -197,7 +197,7 @@ def test_an_error_of_ours_does_not_replace_the_applications_own(
 def test_a_worker_that_stumbles_goes_on(engine: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
         with monkeypatch.context() as broken:
-            broken.setattr(pilot._worker._windows, "add", lambda *_: 1 / 0)
+            broken.setattr(pilot._worker._intake, "add", lambda *_: 1 / 0)
             _select(engine)
             _until(lambda: pilot._worker.failures > 0)
         _select(engine, 2)
@@ -255,15 +255,13 @@ def test_a_pilot_can_be_stopped_and_started_again(engine: sa.Engine) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_forked_child_is_not_watched_and_harms_nobody(engine: sa.Engine, tmp_path: Path) -> None:
+def test_a_forked_child_is_watched_by_itself(engine: sa.Engine, tmp_path: Path) -> None:
     config = PilotConfig.model_validate({"history": {"url": f"sqlite:///{tmp_path}/history.sqlite3"}})
     with Autopilot(engine, config) as pilot:
         _select(engine)
         child = os.fork()
         if child == 0:
             engine.dispose(close=False)
-            _select(engine, 5)
-            pilot.start()
             _select(engine, 2)
             pilot.stop()
             os._exit(0)
@@ -300,7 +298,7 @@ def test_an_error_of_ours_at_the_end_does_not_reach_the_application(
 ) -> None:
     with Autopilot(engine, PilotConfig.model_validate({"queries": {"drain_s": 600}}), store=MemoryStore()) as pilot:
         _select(engine, 2)
-        monkeypatch.setattr(pilot._worker._windows, "add", lambda *_: 1 / 0)
+        monkeypatch.setattr(pilot._worker._intake, "add", lambda *_: 1 / 0)
     assert pilot.performance_summary(1).watching.failures == 2
 
 
@@ -324,7 +322,7 @@ def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, ur
     [
         ("DBPILOT_QUERIES__SLOW_S", "-1"),
         ("DBPILOT_QUERIES__SLOW_S", "soon"),
-        ("DBPILOT_HISTORY__KEEP_HOURS", "1e300"),
+        ("DBPILOT_HISTORY__KEEP_HOURS_DAYS", "1e300"),
         ("DBPILOT_QUERYS__SLOW_S", "1"),
     ],
 )

@@ -1,72 +1,88 @@
 """Counting stays right and bounded whatever the application sends."""
 
-import _thread
-import time
 from datetime import timedelta
-from threading import Lock, Thread
+from typing import Any
 
 from dbpilot.config import QueriesConfig
-from dbpilot.history.store import OTHER_ID
-from dbpilot.queries.recorder import Buffer, Execution, Recorder
-from dbpilot.queries.windows import MAX_SERIES, MAX_SLOW_PER_WINDOW, QueryWindows
+from dbpilot.history.store import OTHER_ID, Event, Pattern
+from dbpilot.queries.callsite import Frame
+from dbpilot.queries.intake import MAX_SLOW_PER_WINDOW, Intake
+from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
+from dbpilot.queries.recorder import Detail, Execution
+from dbpilot.queries.request import Request
+from dbpilot.queries.slow import SLOW, redacted
+from dbpilot.queries.windows import MAX_SERIES, QueryWindows
 from dbpilot.sql.syntax import SQLITE
 from dbpilot.testing import FakeClock
 
 CLOCK = FakeClock()
+LINE = Frame("/srv/shop/orders.py", 41, "list_orders")
 
 
-def _windows(**config: float) -> QueryWindows:
-    return QueryWindows(QueriesConfig.model_validate(config), SQLITE, CLOCK.now())
+def _nobody(_event: Event, _pattern: Pattern, _sent: Any) -> None:
+    """Nobody wants to know of slow executions."""
 
 
-def _ran(statement: str, duration_s: float = 0.01, error: str | None = None) -> Execution:
-    return Execution(statement, 0.0, duration_s, 0.0, 1, error)
+def _intake(**config: Any) -> Intake:
+    return Intake(QueriesConfig.model_validate(config), SQLITE, CLOCK.now(), _nobody)
+
+
+def _ran(
+    statement: str,
+    duration_s: float = 0.01,
+    error: str | None = None,
+    request: Request | None = None,
+    rows: int = 1,
+) -> Execution:
+    detail = Detail(LINE, error=error, sent=(statement, ("secret", 7)))
+    return Execution(statement, 0.0, duration_s, 0.0, 0.0, rows, request, detail)
 
 
 def test_patterns_over_the_limit_are_counted_as_other() -> None:
-    windows = _windows(max_patterns=3)
+    intake = _intake(max_patterns=3)
     for number in range(10):
-        windows.add(_ran(f"SELECT c{number} FROM t"), CLOCK.now())
-    windows.add(_ran("SELECT c0 FROM t"), CLOCK.now())
-    [window] = windows.batch().windows
+        intake.add(_ran(f"SELECT c{number} FROM t"), CLOCK.now())
+    intake.add(_ran("SELECT c0 FROM t"), CLOCK.now())
+    [window] = intake.batch().windows
     assert len(window.tallies) == 4
     assert window.tallies[OTHER_ID].calls == 7
     assert sum(tally.calls for tally in window.tallies.values()) == 11
 
 
 def test_series_for_metrics_are_bounded() -> None:
-    windows = _windows(max_patterns=10_000)
+    intake = _intake(max_patterns=10_000)
     for number in range(MAX_SERIES + 50):
-        windows.add(_ran(f"SELECT a FROM t{number}"), CLOCK.now())
-    assert len(windows.series) == MAX_SERIES + 1
-    assert windows.series["SELECT", "other"].succeeded == 50
+        intake.add(_ran(f"SELECT a FROM t{number}"), CLOCK.now())
+    assert len(intake.windows.series()) == MAX_SERIES + 1
+    assert intake.windows.series()["SELECT", "other"].succeeded == 50
 
 
 def test_a_table_that_nobody_has_gets_no_series() -> None:
-    windows = _windows()
-    windows.add(_ran("SELECT a FROM misspelt", error="OperationalError"), CLOCK.now())
-    assert [(key, series.failed) for key, series in windows.series.items()] == [(("SELECT", "other"), 1)]
+    intake = _intake()
+    intake.add(_ran("SELECT a FROM misspelt", error="OperationalError"), CLOCK.now())
+    assert [(key, series.failed) for key, series in intake.windows.series().items()] == [(("SELECT", "other"), 1)]
 
 
 def test_slow_executions_are_bounded_and_counted_all_the_same() -> None:
-    windows = _windows()
+    intake = _intake()
     for _ in range(MAX_SLOW_PER_WINDOW + 5):
-        windows.add(_ran("SELECT a FROM t", duration_s=1.0), CLOCK.now())
-    assert len(windows.batch().slow) == MAX_SLOW_PER_WINDOW
-    assert windows.series["SELECT", "t"].slow_succeeded == MAX_SLOW_PER_WINDOW + 5
+        intake.add(_ran("SELECT a FROM t", duration_s=1.0), CLOCK.now())
+    assert len(intake.batch().events) == MAX_SLOW_PER_WINDOW
+    assert intake.slow_untold == 5
+    assert intake.windows.series()["SELECT", "t"].slow_succeeded == MAX_SLOW_PER_WINDOW + 5
 
 
 def test_failures_are_a_series_of_their_own() -> None:
-    windows = _windows()
-    windows.add(_ran("SELECT a FROM t"), CLOCK.now())
-    windows.add(_ran("SELECT a FROM t", duration_s=2.0, error="OperationalError"), CLOCK.now())
-    series = windows.series["SELECT", "t"]
+    intake = _intake()
+    intake.add(_ran("SELECT a FROM t"), CLOCK.now())
+    intake.add(_ran("SELECT a FROM t", duration_s=2.0, error="OperationalError"), CLOCK.now())
+    series = intake.windows.series()["SELECT", "t"]
     assert (series.succeeded, series.failed, series.slow_succeeded, series.slow_failed) == (1, 1, 0, 1)
 
 
 def test_windows_of_all_processes_start_at_the_same_instants() -> None:
     clock = FakeClock(CLOCK.now() + timedelta(seconds=7))
-    windows = QueryWindows(QueriesConfig(), SQLITE, clock.now())
+    windows = QueryWindows(QueriesConfig(), clock.now())
     assert windows.current.start == CLOCK.now()
     clock.advance(2.9)
     assert not windows.is_over(clock.now())
@@ -77,48 +93,103 @@ def test_windows_of_all_processes_start_at_the_same_instants() -> None:
 
 
 def test_a_pattern_keeps_its_text_however_many_others_come() -> None:
-    windows = _windows(max_patterns=2)
+    intake = _intake(max_patterns=2)
     for number in range(50):
-        windows.add(_ran("SELECT a FROM hot"), CLOCK.now())
-        windows.add(_ran(f"SELECT c{number} FROM t"), CLOCK.now())
-        [hot] = [pattern for pattern in windows.close(CLOCK.now()).patterns if "hot" in pattern.text]
+        intake.add(_ran("SELECT a FROM hot"), CLOCK.now())
+        intake.add(_ran(f"SELECT c{number} FROM t"), CLOCK.now())
+        [hot] = [pattern for pattern in intake.close(CLOCK.now()).patterns if "hot" in pattern.text]
         assert hot.tables == ("hot",)
 
 
 def test_a_clock_set_back_begins_a_new_window() -> None:
-    windows = _windows()
-    assert windows.is_over(CLOCK.now() - timedelta(hours=1))
+    intake = _intake()
+    assert intake.is_over(CLOCK.now() - timedelta(hours=1))
 
 
-def test_a_thread_that_python_did_not_start_is_forgotten_too() -> None:
-    recorder, ended = Recorder(max_pending=1), Lock()
-    ended.acquire()
-
-    def run() -> None:
-        recorder.buffer().append(_ran("SELECT 1"))
-        ended.release()
-
-    _thread.start_new_thread(run, ())
-    ended.acquire()
-    deadline = time.monotonic() + 10
-    while recorder._buffers and time.monotonic() < deadline:
-        list(recorder.take())
-    assert recorder._buffers == []
+def test_a_slow_execution_is_remembered_without_its_values() -> None:
+    intake = _intake()
+    intake.add(_ran("SELECT a FROM t WHERE b = ?", duration_s=1.5, request=Request("GET /orders")), CLOCK.now())
+    [event] = [event for event in intake.batch().events if event.kind == SLOW]
+    assert (event.value, event.body["callsite"], event.body["route"]) == (1.5, "srv/shop/orders.py:41", "GET /orders")
+    assert event.body["parameters"] == ["str(6)", "int"]
+    assert "secret" not in repr(event)
 
 
-def test_a_full_buffer_drops_and_counts() -> None:
-    life = object.__new__(type("Life", (), {}))
-    buffer = Buffer(limit=2, life=life)
+def test_a_pattern_may_have_a_threshold_of_its_own() -> None:
+    plain = _intake()
+    plain.add(_ran("SELECT a FROM t"), CLOCK.now())
+    [id_] = plain.windows.patterns
+    intake = _intake(slow_s_by_pattern={id_: 0.005})
+    intake.add(_ran("SELECT a FROM t"), CLOCK.now())
+    intake.add(_ran("SELECT b FROM t"), CLOCK.now())
+    assert [event.key for event in intake.batch().events] == [id_]
+
+
+def test_a_receipt_says_what_a_request_ran() -> None:
+    intake, request = _intake(), Request("GET /orders")
+    for _ in range(3):
+        intake.add(_ran("SELECT a FROM t", request=request), CLOCK.now())
+    intake.add(_ran("SELECT b FROM t", error="OperationalError 1", request=request), CLOCK.now())
+    found = intake.receipts.find(request.id)
+    assert found is not None
+    assert [(line["calls"], line["errors"]) for line in found.body["lines"]] == [(3, 0), (1, 1)]
+    assert intake.receipts.find("unknown") is None
+    assert [event.key for event in intake.close(CLOCK.now()).events if event.kind == RECEIPT] == [request.id]
+    assert intake.close(CLOCK.now()).events == (), "once is enough, while nothing more runs"
+    assert intake.receipts.find(request.id) == found
+
+
+def test_a_select_repeated_in_one_request_is_reported_once() -> None:
+    intake, request = _intake(n_plus_one=3), Request("GET /orders")
     for _ in range(5):
-        buffer.append(_ran("SELECT 1"))
-    assert (len(list(buffer.take())), buffer.dropped) == (2, 3)
+        intake.add(_ran("SELECT a FROM t WHERE id = ?", request=request), CLOCK.now())
+    [event] = [event for event in intake.close(CLOCK.now()).events if event.kind == N_PLUS_ONE]
+    assert (event.value, event.body["callsite"]) == (5, "srv/shop/orders.py:41")
+    intake.add(_ran("SELECT a FROM t WHERE id = ?", request=request), CLOCK.now())
+    assert [e for e in intake.close(CLOCK.now()).events if e.kind == N_PLUS_ONE] == []
 
 
-def test_every_thread_has_its_own_buffer_and_an_ended_ones_is_forgotten() -> None:
-    recorder = Recorder(max_pending=1)
-    thread = Thread(target=lambda: [recorder.buffer().append(_ran("SELECT 1")) for _ in range(3)])
-    thread.start()
-    thread.join()
-    recorder.buffer().append(_ran("SELECT 2"))
-    assert [execution.statement for execution in recorder.take()] == ["SELECT 1", "SELECT 2"]
-    assert (recorder.dropped, len(recorder._buffers)) == (2, 1)
+def test_reading_in_batches_and_writing_are_no_repetition() -> None:
+    intake, request = _intake(n_plus_one=3), Request("job")
+    for _ in range(9):
+        intake.add(_ran("SELECT a FROM t WHERE id > ? LIMIT 500", request=request, rows=500), CLOCK.now())
+        intake.add(_ran("INSERT INTO t VALUES (?)", request=request), CLOCK.now())
+    for _ in range(9):
+        intake.add(_ran("SELECT a FROM t", request=Request("another every time")), CLOCK.now())
+    assert [event for event in intake.batch().events if event.kind == N_PLUS_ONE] == []
+
+
+def test_receipts_are_bounded() -> None:
+    intake = _intake(requests_kept=10)
+    requests = [Request(f"r{number}") for number in range(50)]
+    for request in requests:
+        intake.add(_ran("SELECT a FROM t", request=request), CLOCK.now())
+    assert len(intake.receipts.latest()) == 10
+    for number in range(300):
+        intake.add(_ran(f"SELECT c{number} FROM t", request=requests[-1]), CLOCK.now())
+    found = intake.receipts.find(requests[-1].id)
+    assert found is not None
+    assert (len(found.body["lines"]), found.body["calls"]) == (101, 301)
+
+
+def test_where_a_pattern_runs_is_sampled_per_window() -> None:
+    intake = _intake()
+    for _ in range(2):
+        intake.add(_ran("SELECT a FROM t", request=Request("GET /orders")), CLOCK.now())
+    [pattern] = intake.close(CLOCK.now()).patterns
+    [source] = pattern.sources
+    assert (source.callsite, source.function, source.route, source.samples) == (
+        LINE.callsite,
+        "list_orders",
+        "GET /orders",
+        2,
+    )
+    intake.add(_ran("SELECT a FROM t"), CLOCK.now())
+    assert [source.samples for source in intake.batch().patterns[0].sources] == [1]
+
+
+def test_parameters_are_told_by_type_and_length() -> None:
+    assert redacted({"symbol": "비밀", "n": 7, "none": None}) == {"symbol": "str(2)", "n": "int", "none": "NoneType"}
+    assert redacted([("a", 1), ("b", 2)]) == {"rows": 2, "first": ["str(1)", "int"]}
+    assert redacted(()) == []
+    assert redacted(None) is None

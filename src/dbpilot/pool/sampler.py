@@ -57,6 +57,8 @@ class ConnectionWatch:
         self._counts = _Counts()
         self._born: dict[int, float] = {}
         self._counting = RLock()  # a connection collected meanwhile is counted by this very thread
+        self.at_next: Callable[[], None] | None = None
+        """Called once, when the next connection is asked for."""
         self.waits: dict[int, float] = {}
         """Which connections were waited for, in seconds, by the ``id`` of the driver's connection, until the first
         statement on it takes that out."""
@@ -98,6 +100,9 @@ class ConnectionWatch:
         ticks = self._ticks
 
         def connect() -> Any:
+            if self.at_next is not None:
+                self.at_next()
+                self.at_next = None
             started = ticks()
             try:
                 connection = ask()

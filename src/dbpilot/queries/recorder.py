@@ -94,17 +94,11 @@ class Recorder:
     the thread it runs in. Appending to a list and removing from one are single steps of the interpreter.
     """
 
-    def __init__(self, max_pending: int, first_seen: Callable[[], None] = lambda: None) -> None:
-        """``first_seen`` is called when a thread executes its first statement."""
+    def __init__(self, max_pending: int) -> None:
         self.limit = max_pending
-        self._first_seen = first_seen
         self._pending: list[_Pending] = []
         self._dropped_before = 0
-        self.mine = Buffer(self._add)
-
-    def _add(self, pending: _Pending) -> None:
-        self._pending.append(pending)
-        self._first_seen()
+        self.mine = Buffer(self._pending.append)
 
     def append(self, execution: Recorded) -> None:
         """The execution waits for the worker, or is counted as dropped when too many wait."""
