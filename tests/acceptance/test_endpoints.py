@@ -52,6 +52,7 @@ def test_the_summary_adds_up_to_what_ran(finstage: Finstage) -> None:
         "since": summary["watching"]["since"],
         "dropped": 0,
         "failures": 0,
+        "restarts": 0,
         "unwritten_windows": summary["watching"]["unwritten_windows"],
         "lost_windows": 0,
         "history_error": None,

@@ -75,7 +75,9 @@ class Buffer(threading.local):
 
 
 class _Pending(deque[Recorded]):
-    """What one thread recorded and the worker has not taken yet."""
+    """What one thread recorded and the worker has not taken yet; no two are equal."""
+
+    __eq__ = object.__eq__
 
     thread_life: "weakref.ref[_Life]"
     dropped = 0

@@ -1,38 +1,73 @@
 """Two statements that differ only in values, spacing and comments have the same fingerprint.
 
-One pass over the tokens. Values become ``?``, a list of values after IN or in ARRAY[] becomes one, rows of VALUES
-that look alike become one, keywords become upper case, names keep their case. Nothing here raises: what no rule
-understands is kept token by token, and values are replaced all the same.
+The regular expression of the syntax does most of the work; one pass over its tokens does the rest. Values become
+``?``, a list of values after IN or in ARRAY[] becomes one, rows of VALUES that look alike become one, keywords become
+upper case, names keep their case. Nothing here raises: what no rule understands is kept token by token, and values are
+replaced all the same.
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final
+from typing import Final, NamedTuple
 
 from dbpilot.sql.syntax import Syntax
 
-SCHEME: Final = "1"
+SCHEME: Final = "2"
 """Part of every id: a change of the rules below must change it, for ids are kept in histories."""
 
 MAX_TEXT: Final = 16_384
 """Characters of a statement that are read; a longer one is told apart by these alone and marked as cut."""
 
-KEYWORDS: Final = frozenset(
-    """ADD ALL ALTER ANALYZE AND ANY ARRAY AS ASC BEGIN BETWEEN BY CASCADE CASE CAST COLLATE COLUMN COMMIT CONFLICT
-    CONSTRAINT CREATE CROSS DEFAULT DELETE DESC DISTINCT DO DROP DUPLICATE ELSE END ESCAPE EXCEPT EXISTS EXPLAIN
-    FALSE FETCH FILTER FIRST FOR FORCE FOREIGN FROM FULL GROUP HAVING IF IGNORE ILIKE IN INDEX INNER INSERT INTERSECT
-    INTERVAL INTO IS JOIN KEY LATERAL LEFT LIKE LIMIT LOCK LOCKED MERGE NATURAL NEXT NOT NOTHING NULL NULLS OF OFFSET
-    ON ONLY OR ORDER OUTER OVER PARTITION PRAGMA PRIMARY RECURSIVE REFERENCES RELEASE REPLACE RETURNING RIGHT ROLLBACK
-    ROW ROWS SAVEPOINT SELECT SET SHARE SHOW SKIP SOME START TABLE THEN TO TRANSACTION TRUE TRUNCATE UNION UNIQUE
-    UPDATE USING VACUUM VALUES VIEW WHEN WHERE WINDOW WITH""".split()
+# A bare name that is one of these cannot be a column, or it is one so rarely that two patterns for it do no harm.
+RESERVED: Final = frozenset(
+    """ADD ALL ALTER ANALYZE AND ANY ARRAY AS ASC BETWEEN BY CASE CAST COLLATE COLUMN CONSTRAINT CREATE CROSS DEFAULT
+    DELETE DESC DISTINCT DROP ELSE END ESCAPE EXCEPT EXISTS EXPLAIN FALSE FETCH FOR FOREIGN FROM FULL GROUP HAVING
+    ILIKE IN INNER INSERT INTERSECT INTERVAL INTO IS JOIN LATERAL LEFT LIKE LIMIT MERGE NATURAL NOT NULL OF OFFSET ON
+    ONLY OR ORDER OUTER OVER PRAGMA PRIMARY RECURSIVE REFERENCES RELEASE REPLACE RETURNING RIGHT ROLLBACK SAVEPOINT
+    SELECT SET SHOW SOME TABLE THEN TO TRUE TRUNCATE UNION UNIQUE UPDATE USING VACUUM VALUES WHEN WHERE WINDOW WITH
+    COMMIT BEGIN""".split()
 )
+AFTER: Final = {
+    "CASCADE": frozenset({"DELETE", "UPDATE", "CONSTRAINT", "TABLE"}),
+    "CONFLICT": frozenset({"ON"}),
+    "DO": frozenset({")", "CONFLICT"}),
+    "DUPLICATE": frozenset({"ON"}),
+    "EACH": frozenset({"FOR"}),
+    "FILTER": frozenset({")"}),
+    "FIRST": frozenset({"NULLS", "FETCH"}),
+    "IF": frozenset({"TABLE", "INDEX", "VIEW"}),
+    "IGNORE": frozenset({"INSERT", "UPDATE", "DELETE"}),
+    "INDEX": frozenset({"CREATE", "DROP", "FORCE", "USE", "IGNORE", "UNIQUE"}),
+    "KEY": frozenset({"PRIMARY", "FOREIGN", "DUPLICATE", "UNIQUE", "NO"}),
+    "LAST": frozenset({"NULLS"}),
+    "LOCKED": frozenset({"SKIP"}),
+    "NEXT": frozenset({"FETCH"}),
+    "NOTHING": frozenset({"DO"}),
+    "NOWAIT": frozenset({"UPDATE", "SHARE"}),
+    "NULLS": frozenset({"ASC", "DESC", "DISTINCT"}),
+    "PARTITION": frozenset({"("}),
+    "ROW": frozenset({"FETCH", "EACH", "CURRENT"}),
+    "ROWS": frozenset({"\0", "FETCH"}),
+    "SHARE": frozenset({"FOR", "KEY"}),
+    "SKIP": frozenset({"UPDATE", "SHARE"}),
+    "START": frozenset({""}),
+    "TRANSACTION": frozenset({"START", "BEGIN", "SET", "COMMIT", "ROLLBACK"}),
+    "VIEW": frozenset({"CREATE", "DROP"}),
+    "CALL": frozenset({""}),
+}
+"""Words that are keywords only after some other tokens, and names of columns elsewhere."""
+
+KEYWORDS: Final = RESERVED | AFTER.keys()
 VALUE_WORDS: Final = frozenset({"NULL", "TRUE", "FALSE"})
 BEFORE_VALUE: Final = frozenset({"(", ",", "=", "<>", "!=", "THEN", "ELSE", "VALUES", "RETURN", "SELECT"})
 
+ODD_WORDS: Final = RESERVED | AFTER.keys() | VALUE_WORDS
+BEFORE_ODD: Final = frozenset({"SAVEPOINT", "TO", "="})
+BEFORE_LIST: Final = frozenset({"(", "[", ",", "+", "-"})
 COMPARISONS: Final = frozenset({"=", "==", "<>", "!=", "<", ">", "<=", ">=", "||", "LIKE", "GLOB", "MATCH", "IS"})
 SETTINGS: Final = frozenset({"SET", "PRAGMA"})
+BEFORE_TABLE: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE"})
 VERBS: Final = frozenset(
     """SELECT INSERT UPDATE DELETE MERGE REPLACE CREATE ALTER DROP TRUNCATE BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE
     SET SHOW EXPLAIN ANALYZE VACUUM PRAGMA CALL""".split()
@@ -41,31 +76,43 @@ MAIN_VERBS: Final = ("INSERT", "UPDATE", "DELETE", "MERGE", "SELECT")
 TIGHT_BEFORE: Final = frozenset({",", ")", "]", ".", ";", "::"})
 TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
 VALUE: Final = "\0"
-"""Stands for a value among the tokens: no statement holds it, while a question mark is PostgreSQL's jsonb operator."""
+"""Stands for a value among the tokens: no statement holds it, while a question mark is PostgreSQL's jsonb operator.
+Several values with commas between are one token of several such signs."""
+LISTS: Final = frozenset({"IN", "ARRAY"})
+NUMBER: Final = re.compile(r"(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][+-]?\d+)?|0[xXbBoO][0-9a-fA-F_]+")
+
+KEYWORDS_AS_WRITTEN: Final = {
+    form: word for word in RESERVED - VALUE_WORDS for form in (word, word.lower(), word.capitalize())
+}
+WHOLE: Final = b""
+CUT: Final = b"cut"
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """What a statement is, without its values."""
 
     id: str
-    """Sixteen hexadecimal digits, equal for equal texts of one database's syntax."""
-
-    text: str
-    """Readable, values replaced by ``?``."""
+    """Sixteen hexadecimal digits, equal for equal tokens of one database's syntax."""
 
     operation: str
     """The verb in upper case, ``OTHER`` where it is none that we know."""
+
+    tokens: tuple[str, ...]
+    cut: bool
+
+    @property
+    def text(self) -> str:
+        """Readable, values replaced by ``?``."""
+        return joined(self.tokens, "?") + (" ..." if self.cut else "")
 
 
 def fingerprint(statement: str, syntax: Syntax) -> Fingerprint:
     """The statement's pattern in this syntax; never raises."""
     tokens = pattern_tokens(statement, syntax)
-    text = joined(tokens, "?")
-    if len(statement) > MAX_TEXT:
-        text += " ..."
-    digest = blake2b(f"{SCHEME} {syntax.name} {text}".encode(), digest_size=8)
-    return Fingerprint(digest.hexdigest(), text, operation_of(tokens))
+    cut = len(statement) > MAX_TEXT
+    # A unit separator is white space to every syntax: no token holds one.
+    digest = blake2b("\x1f".join([SCHEME, syntax.name, *tokens]).encode(), digest_size=8, person=CUT if cut else WHOLE)
+    return Fingerprint(digest.hexdigest(), operation_of(tokens), tuple(tokens), cut)
 
 
 def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
@@ -73,100 +120,130 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
 
     What no database could store as text (NUL, halves of surrogate pairs) is replaced.
     """
-    storable = statement[:MAX_TEXT].encode("utf-8", "replace").decode().replace("\0", " ")
-    tokens = _collapse_rows(_collapse_lists(list(_normalised(storable, syntax))))
+    statement = statement[:MAX_TEXT].rstrip()
+    if not statement.isascii():
+        statement = statement.encode("utf-8", "replace").decode()
+    if "\0" in statement or "\x1f" in statement:
+        statement = statement.replace("\0", " ").replace("\x1f", " ").rstrip()
+    if "$" in statement and syntax.dollar_quoted is not None:
+        statement = syntax.dollar_quoted.sub(lambda match: "''" if match[1] else match[0], statement)
+    tokens = _normalised(statement, syntax)
+    if "VALUES" in tokens:
+        tokens = _collapse_rows(tokens, tokens.index("VALUES") + 1)
     while tokens and tokens[-1] == ";":
         tokens.pop()
     return tokens
 
 
-def _normalised(statement: str, syntax: Syntax) -> Iterator[str]:
+def _normalised(statement: str, syntax: Syntax) -> list[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
-    first = before = last = sign = ""
-    for match in syntax.token.finditer(statement):
-        kind = match.lastgroup or ""
-        if kind == "skip":
-            continue
-        if kind == "tag":  # of a dollar-quoted string
-            kind = "literal"
-        token = _token(kind, match.group(kind), last)
-        if _hides_a_value(kind, token, (first, before, last)) and (kind == "word" or _may_be_value(match, syntax)):
-            token = VALUE
-        if sign:
-            if token != VALUE:
-                yield sign
-            sign = ""
-        if token in ("-", "+") and not _ends_operand(last):
-            sign = token
-        elif not token == last == VALUE:
-            yield token
-        first, before, last = first or token, last, token
-    if sign:
-        yield sign
+    tokens: list[str] = []
+    push, at_once, names_may_be_values = tokens.append, KEYWORDS_AS_WRITTEN.get, syntax.names_may_be_values
+    last = ""
+    for prefixed, name, sign, run, rest in syntax.tokens.findall(statement):
+        if name:
+            word = at_once(name)
+            if word is None:
+                odd = name.upper() in ODD_WORDS or last in BEFORE_ODD or (names_may_be_values and name[0] == '"')
+                word = _word(name, tokens, last, syntax) if odd else name
+            if word == VALUE:
+                last = _push_values(tokens, 1)
+            else:
+                push(word)
+                last = word
+        elif sign:
+            push(sign)
+            last = sign
+        elif run or prefixed:
+            if last not in BEFORE_LIST and last[:1] != VALUE:
+                if last in BEFORE_TABLE and run[:1].isdigit() and not NUMBER.fullmatch(run):
+                    last = run  # MariaDB's names may begin with a digit
+                else:
+                    last = VALUE * len(syntax.value.findall(run)) if "," in run else VALUE
+                push(last)
+            elif last == "(" and len(tokens) > 1 and tokens[-2] in LISTS:
+                last = VALUE
+                push(VALUE)
+            else:
+                last = _push_values(tokens, len(syntax.value.findall(run)) if "," in run else 1)
+        elif rest[:1] != "," or rest == ",":
+            if rest:  # otherwise it is a comment
+                last = _operator(rest)
+                push(last)
+        elif not _is_row(tokens):  # what looks like more rows is something else: its brackets count
+            tokens += [",", *_normalised(rest[1:], syntax)]
+            last = tokens[-1]
+    return tokens
 
 
-def _hides_a_value(kind: str, token: str, seen: tuple[str, str, str]) -> bool:
-    """Whether a name stands where a value is expected; ``seen`` is the first token, and the last two."""
-    first, before, last = seen
-    if kind == "word":
-        return first in SETTINGS and last in ("=", "TO") and token not in KEYWORDS
-    in_list = (last == "(" and before in ("IN", "VALUES", ",")) or (last == "," and before == VALUE)
-    return kind == "quoted" and (last in COMPARISONS or in_list)
+def _is_row(tokens: list[str]) -> bool:
+    """Whether the tokens end with a row of values, after which others must be as long as that one."""
+    if len(tokens) < 4 or tokens[-1] != ")" or tokens[-2][:1] != VALUE or tokens[-3] != "(":
+        return False
+    return tokens[-4] == "VALUES" or tokens[-5:-3] == ["IN", "("]
 
 
-def _may_be_value(match: re.Match[str], syntax: Syntax) -> bool:
-    """SQLite takes a name in double quotes that it does not know for a string; one before a dot is a table's."""
-    text = match.string
-    return syntax.names_may_be_values and text[match.end() - 1] == '"' and text[match.end() : match.end() + 1] != "."
+def _operator(raw: str) -> str:
+    if raw == "%%":  # as drivers with % placeholders want it written
+        return "%"
+    return raw.rstrip("0123456789") if raw[:2] == "/*" else raw
+
+
+def _push_values(tokens: list[str], count: int) -> str:
+    """So many values are the last of the tokens; their token."""
+    last = tokens[-1] if tokens else ""
+    if last in ("-", "+") and not _ends_operand(tokens[-2] if len(tokens) > 1 else ""):
+        tokens.pop()
+        last = tokens[-1] if tokens else ""
+    if last == "," and tokens[-2][:1] == VALUE:
+        tokens.pop()
+        count += len(tokens.pop())
+        last = tokens[-1] if tokens else ""
+    elif last[:1] == VALUE:  # nothing between two values: they are one, of a kind that we do not know
+        return last
+    if last in ("(", "[") and len(tokens) > 1 and tokens[-2] in LISTS:
+        count = 1
+    values = VALUE * count
+    tokens.append(values)
+    return values
+
+
+def _word(raw: str, tokens: list[str], last: str, syntax: Syntax) -> str:
+    """A name, or a keyword written in another way, or one that is a name elsewhere."""
+    if raw[0] == '"' and syntax.names_may_be_values and '".' not in raw and _hides_a_value(tokens, last):
+        return VALUE
+    upper = raw.upper()
+    if upper in VALUE_WORDS and (last in BEFORE_VALUE or last[:1] == VALUE):
+        return VALUE
+    if last == "SAVEPOINT" and tokens[0] in ("SAVEPOINT", "RELEASE", "ROLLBACK"):  # SQLAlchemy numbers them
+        return VALUE
+    if last in ("=", "TO") and tokens[0] in SETTINGS and upper not in KEYWORDS:
+        return VALUE
+    if upper in RESERVED or (upper in AFTER and last in AFTER[upper]):
+        return upper
+    return raw
+
+
+def _hides_a_value(tokens: list[str], last: str) -> bool:
+    """Whether a name in double quotes stands where a value is expected: SQLite takes one that it does not know for a
+    string."""
+    before = tokens[-2] if len(tokens) > 1 else ""
+    in_list = (last == "(" and before in ("IN", "VALUES", ",")) or (last == "," and before[:1] == VALUE)
+    return last in COMPARISONS or in_list
 
 
 def _ends_operand(token: str) -> bool:
-    return token[:1] in (")", "]", '"', "`", "_", VALUE) or (token[:1].isalnum() and token not in KEYWORDS)
+    first = token[:1]
+    return first in (")", "]", '"', "`", "_", VALUE) or (first.isalnum() and token not in KEYWORDS)
 
 
-def _token(kind: str, raw: str, last: str) -> str:
-    if kind == "literal":
-        return VALUE
-    if kind == "word":
-        upper = raw.upper()
-        if upper in VALUE_WORDS and last in BEFORE_VALUE:
-            return VALUE
-        if last == "SAVEPOINT":  # SQLAlchemy numbers them
-            return VALUE
-        return upper if upper in KEYWORDS or upper in VERBS else raw
-    if kind == "hint":
-        return raw.rstrip("0123456789")
-    return "%" if raw == "%%" else raw
-
-
-def _collapse_lists(tokens: list[str]) -> list[str]:
-    """``IN (?, ?, ?)`` and ``ARRAY[?, ?]`` with any number of plain values become ``IN (?)`` and ``ARRAY[?]``."""
-    kept: list[str] = []
-    in_list = False
-    for token in tokens:
-        if token in ("(", "["):
-            in_list = bool(kept) and kept[-1] in ("IN", "ARRAY")
-        elif token in (")", "]"):
-            in_list = False
-        elif in_list and token == VALUE and kept[-2:] == [VALUE, ","]:
-            kept.pop()
-            continue
-        kept.append(token)
-    return kept
-
-
-def _collapse_rows(tokens: list[str]) -> list[str]:
-    """``VALUES (?, ?), (?, ?)`` becomes ``VALUES (?, ?)``, likewise pairs after IN; rows of another shape stay."""
-    kept: list[str] = []
-    position = 0
-    while position < len(tokens):
-        kept.append(tokens[position])
-        position += 1
-        if tokens[position : position + 1] == ["("] and (kept[-1] == "VALUES" or kept[-2:] == ["IN", "("]):
-            row = _group(tokens, position)
-            kept.extend(row)
-            position = _after_equal_rows(tokens, position + len(row), row)
-    return kept
+def _collapse_rows(tokens: list[str], first: int) -> list[str]:
+    """``VALUES (?, f(?)), (?, f(?))`` becomes ``VALUES (?, f(?))``; rows of another shape stay."""
+    if tokens[first : first + 1] != ["("]:
+        return tokens
+    row = _group(tokens, first)
+    end = first + len(row)
+    return [*tokens[:end], *tokens[_after_equal_rows(tokens, end, row) :]]
 
 
 def _after_equal_rows(tokens: list[str], position: int, row: list[str]) -> int:
@@ -187,7 +264,9 @@ def _group(tokens: list[str], position: int) -> list[str]:
 
 def operation_of(tokens: list[str]) -> str:
     """The verb of a statement's tokens, ``OTHER`` where it is none that we know."""
-    first = next((token for token in tokens if token != "(" and not token.startswith("/*")), "")
+    first = tokens[0] if tokens else ""
+    if first[:1] in ("(", "/"):
+        first = next((token for token in tokens if token != "(" and not token.startswith("/*")), "")
     if first == "WITH":
         return _main_verb(tokens)
     if first in ("START", "END"):
@@ -205,14 +284,14 @@ def _main_verb(tokens: list[str]) -> str:
     return "OTHER"
 
 
-def joined(tokens: list[str], value: str) -> str:
+def joined(tokens: Sequence[str], value: str) -> str:
     """The tokens as one readable line, each value written as ``value``."""
     parts: list[str] = []
     last = before = ""
     for token in tokens:
         if parts and not (token in TIGHT_BEFORE or last in TIGHT_AFTER or (token == "(" and _calls(last, before))):
             parts.append(" ")
-        parts.append(value if token == VALUE else token)
+        parts.append(", ".join([value] * len(token)) if token[:1] == VALUE else token)
         last, before = token, last
     return "".join(parts)
 

@@ -1,28 +1,40 @@
-"""How the databases spell the same things: quoting, comments and placeholders as regular expressions."""
+"""How the databases spell the same things: quoting, comments and placeholders as regular expressions.
+
+Nothing in them can be read in two ways, so a statement is read in time proportional to its length. Every alternative
+begins with a character or a set of them, which is how the regular expression engine finds the right one quickly.
+"""
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
-SINGLE = r"'(?:[^']|'')*(?:'|\Z)"
-SINGLE_BACKSLASH = r"'(?:[^'\\]|\\(?:.|\Z)|'')*(?:'|\Z)"
-DOUBLE = r'"(?:[^"]|"")*(?:"|\Z)'
-DOUBLE_BACKSLASH = r'"(?:[^"\\]|\\(?:.|\Z)|"")*(?:"|\Z)'
-BACKTICK = r"`(?:[^`]|``)*(?:`|\Z)"
+SINGLE = r"'[^']*(?:''[^']*)*(?:'|\Z)"
+SINGLE_BACKSLASH = r"'[^'\\]*(?:(?:\\.|'')[^'\\]*)*\\?(?:'|\Z)"
+DOUBLE = r'"[^"]*(?:""[^"]*)*(?:"|\Z)'
+DOUBLE_BACKSLASH = r'"[^"\\]*(?:(?:\\.|"")[^"\\]*)*\\?(?:"|\Z)'
+BACKTICK = r"`[^`]*(?:``[^`]*)*(?:`|\Z)"
 BRACKET = r"\[[^\]]*\]"
-DOLLAR = r"\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)"
 
-NUMBER = r"0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+|(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?"
-# No name begins with a digit (MariaDB's may, and few do): what does was a value that somebody forgot to quote.
-DIGITS_FIRST = r"(?<![\w$])\d[\w$]*"
+# What begins like a number and goes on like a name was a value that somebody forgot to quote, or is one of MariaDB's
+# names; whoever reads the tokens decides.
+NUMBER = r"0[xX]\w+|\d[\w$.]*(?:(?<=[eE])[+-]\d+)?|\.\d[\w$]*(?:(?<=[eE])[+-]\d+)?"
 # What SQLAlchemy leaves in a compiled statement for an IN list that it fills in later.
 EXPANDING = r"__\[POSTCOMPILE_[^\]]*\]"
-# The forms that DBAPI drivers know: %s and %(name)s, :name (but not ::cast), numbered $1, and ?.
-BINDS = rf"%s|%\(\w+\)s|(?<![:\w]):[^\W\d]\w*|(?<![:\w]):\d+|{EXPANDING}"
+# The forms that DBAPI drivers know: %s and %(name)s, :name (but not ::cast), and more in some syntaxes.
+BINDS = r"%s|%\(\w+\)s|:(?<![:\w]:)\w+"
+WORD = r"[^\W\d][\w$]*"
 
 # A comment is no part of the pattern; a hint (/*+ */) or versioned code (/*! */) is, and is read like the rest.
 BLOCK_COMMENT = r"/\*(?![!+]).*?(?:\*/|\Z)"
 HINT = r"/\*!\d*|/\*\+|\*/"
+# Signs that are whole operators wherever they stand alone; a comma before a bracket may begin another row.
+SIGN = r"[()\];]|,(?!\s*\()|[=<>](?![=<>~!@#%^&|`?*/+-])"
+OPERATOR = r"::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|<<|>>|==|\|\||&&|:=|%%|\S"
+# PostgreSQL's rule: the longest run of these signs, which ends in + or - only if it has one of the rarer ones.
+PG_OPERATOR = (
+    r"[(),;\[\].]|::|:=|(?:(?!--|/\*)[*/<>=+-])*(?:%%|[~!@#^&|`?%])(?:(?!--|/\*)[*/<>=~!@#^&|`?%+-])*"
+    rf"|(?:(?!--|/\*)[*/<>=+-])*[*/<>=]|\S"
+)
 
 
 def _nested(depth: int) -> str:
@@ -34,16 +46,21 @@ def _nested(depth: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Syntax:
-    """One database's spelling, compiled into a single token pattern.
-
-    The groups of ``token``: ``skip`` (white space and comments), ``literal`` (values and placeholders), ``word``,
-    ``quoted`` (names), ``hint``, ``op``. Together they match every text without a gap.
-    """
+    """One database's spelling, compiled."""
 
     name: str
     """The name sqlglot knows this database by."""
 
-    token: re.Pattern[str]
+    tokens: re.Pattern[str]
+    """Matches one token and the white space before it; together its matches leave no gap. The groups: a value that
+    begins like a name; names with dots between; a frequent sign; a run of values with commas between; rows of values
+    that follow another row, or any other operator. None takes part in a comment."""
+
+    value: re.Pattern[str]
+    """Matches one value of such a run."""
+
+    dollar_quoted: re.Pattern[str] | None
+    """Matches what may hold a dollar sign: the first group a string quoted with them, otherwise something else."""
 
     names_may_be_values: bool
     """Whether double quotes hold a name or, failing that, a string."""
@@ -53,38 +70,53 @@ def _syntax(
     name: str,
     *,
     comment: str,
-    literal: str,
+    prefixed: str,
+    value: str,
     quoted: str,
     block_comment: str = BLOCK_COMMENT,
+    operator: str = OPERATOR,
+    dollar_quoted: re.Pattern[str] | None = None,
     names_may_be_values: bool = False,
 ) -> Syntax:
-    groups = (
-        rf"(?P<skip>(?:\s+|{comment}|{block_comment})+)|(?P<hint>{HINT})"
-        rf"|(?P<literal>{literal}|{BINDS}|(?<![\w$])(?:{NUMBER})(?![\w$])|{DIGITS_FIRST})"
-        rf"|(?P<quoted>{quoted})|(?P<word>[^\W\d][\w$]*)"
-        r"|(?P<op>::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|\|\||&&|:=|%%|\S)"
+    names = rf"(?:{WORD}|{quoted})(?:\.(?:{WORD}|{quoted}))*"
+    one = rf"{value}|{NUMBER}|{BINDS}"
+    run = rf"(?:{one})(?:\s*,\s*[-+]?(?:{one}))*"
+    cell = rf"[-+]?(?:{prefixed}|{one})|(?i:NULL|TRUE|FALSE)\b"
+    row = rf",\s*\(\s*(?:{cell})(?:\s*,\s*(?:{cell}))*\s*\)"
+    tokens = (
+        rf"\s*(?:({EXPANDING}|{prefixed})|({names})|({SIGN})|({run})"
+        rf"|{comment}|{block_comment}|({row}(?:\s*{row})*|{HINT}|{operator}))"
     )
-    return Syntax(name, re.compile(groups, re.DOTALL), names_may_be_values)
+    return Syntax(name, re.compile(tokens, re.DOTALL), re.compile(one, re.DOTALL), dollar_quoted, names_may_be_values)
 
 
 MYSQL: Final = _syntax(
     "mysql",
     comment=r"--(?=\s|\Z)[^\n]*|#[^\n]*",
-    literal=rf"(?:[nN]|[xXbB]|_[a-zA-Z0-9]+\s*)?{SINGLE_BACKSLASH}|{DOUBLE_BACKSLASH}|\?",
+    prefixed=rf"[nNxXbB]{SINGLE_BACKSLASH}|_[a-zA-Z0-9]+\s*{SINGLE_BACKSLASH}",
+    value=rf"{SINGLE_BACKSLASH}|{DOUBLE_BACKSLASH}|\?",
     quoted=BACKTICK,
 )
 POSTGRESQL: Final = _syntax(
     "postgres",
     comment=r"--[^\n]*",
     block_comment=rf"/\*(?![!+]){_nested(depth=3)}",
+    prefixed=rf"[eE]{SINGLE_BACKSLASH}|[nNxXbB]{SINGLE}|[uU]&{SINGLE}",
     # A question mark is an operator here (jsonb), and every driver for PostgreSQL writes its placeholders otherwise.
-    literal=rf"[eE]{SINGLE_BACKSLASH}|(?:[nNxXbB]|[uU]&)?{SINGLE}|{DOLLAR}|\$\d+",
-    quoted=rf"(?:[uU]&)?{DOUBLE}",
+    value=rf"{SINGLE}|\$\d+",
+    quoted=rf"{DOUBLE}|[uU]&{DOUBLE}",
+    operator=PG_OPERATOR,
+    dollar_quoted=re.compile(
+        rf"{SINGLE}|{DOUBLE}|[eE]{SINGLE_BACKSLASH}|--[^\n]*|/\*{_nested(depth=3)}|[^\W\d][\w$]*"
+        r"|(\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z))",
+        re.DOTALL,
+    ),
 )
 SQLITE: Final = _syntax(
     "sqlite",
     comment=r"--[^\n]*",
-    literal=rf"[xX]?{SINGLE}|\?\d*|[@$][^\W\d]\w*",
+    prefixed=rf"[xX]{SINGLE}",
+    value=rf"{SINGLE}|\?\d*|[@$][^\W\d]\w*",
     quoted=rf"{DOUBLE}|{BACKTICK}|{BRACKET}",
     names_may_be_values=True,
 )
