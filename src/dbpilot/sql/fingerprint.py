@@ -15,6 +15,7 @@ from dbpilot.sql.syntax import Syntax
 
 SCHEME: Final = "2"
 """Part of every id: a change of the rules below must change it, for ids are kept in histories."""
+SCHEME_CUT: Final = "2 cut"
 
 MAX_TEXT: Final = 16_384
 """Characters of a statement that are read; a longer one is told apart by these alone and marked as cut."""
@@ -81,11 +82,13 @@ Several values with commas between are one token of several such signs."""
 LISTS: Final = frozenset({"IN", "ARRAY"})
 NUMBER: Final = re.compile(r"(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][+-]?\d+)?|0[xXbBoO][0-9a-fA-F_]+")
 
+ODD: Final = "\0odd"
 KEYWORDS_AS_WRITTEN: Final = {
-    form: word for word in RESERVED - VALUE_WORDS for form in (word, word.lower(), word.capitalize())
+    form: word if word in RESERVED - VALUE_WORDS else ODD
+    for word in ODD_WORDS
+    for form in (word, word.lower(), word.capitalize())
 }
-WHOLE: Final = b""
-CUT: Final = b"cut"
+"""Most keywords are found here at once; those that may be something else are ODD."""
 
 
 class Fingerprint(NamedTuple):
@@ -111,7 +114,8 @@ def fingerprint(statement: str, syntax: Syntax) -> Fingerprint:
     tokens = pattern_tokens(statement, syntax)
     cut = len(statement) > MAX_TEXT
     # A unit separator is white space to every syntax: no token holds one.
-    digest = blake2b("\x1f".join([SCHEME, syntax.name, *tokens]).encode(), digest_size=8, person=CUT if cut else WHOLE)
+    told = "\x1f".join([SCHEME_CUT if cut else SCHEME, syntax.name, *tokens])
+    digest = blake2b(told.encode(), digest_size=8)
     return Fingerprint(digest.hexdigest(), operation_of(tokens), tuple(tokens), cut)
 
 
@@ -138,14 +142,20 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
 def _normalised(statement: str, syntax: Syntax) -> list[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     tokens: list[str] = []
-    push, at_once, names_may_be_values = tokens.append, KEYWORDS_AS_WRITTEN.get, syntax.names_may_be_values
+    push, at_once = tokens.append, KEYWORDS_AS_WRITTEN.get
+    quote = '"' if syntax.names_may_be_values else ""
     last = ""
-    for prefixed, name, sign, run, rest in syntax.tokens.findall(statement):
+    for name, sign, run, prefixed, rest in syntax.tokens.findall(statement):
+        if rest and (rest[0].isalpha() or rest[0] == "_"):
+            name = rest
         if name:
             word = at_once(name)
             if word is None:
-                odd = name.upper() in ODD_WORDS or last in BEFORE_ODD or (names_may_be_values and name[0] == '"')
-                word = _word(name, tokens, last, syntax) if odd else name
+                word = name
+                if last in BEFORE_ODD or not (name.islower() or name.upper() not in ODD_WORDS) or name[0] == quote:
+                    word = _word(name, tokens, last, syntax)
+            elif word == ODD:
+                word = _word(name, tokens, last, syntax)
             if word == VALUE:
                 last = _push_values(tokens, 1)
             else:

@@ -52,9 +52,9 @@ class Syntax:
     """The name sqlglot knows this database by."""
 
     tokens: re.Pattern[str]
-    """Matches one token and the white space before it; together its matches leave no gap. The groups: a value that
-    begins like a name; names with dots between; a frequent sign; a run of values with commas between; rows of values
-    that follow another row, or any other operator. None takes part in a comment."""
+    """Matches one token and the white space before it; together its matches leave no gap. The groups: names with
+    dots between; a frequent sign; a run of values with commas between; a value that begins like a name; rows of values
+    that follow another row, or any other name or operator. None takes part in a comment."""
 
     value: re.Pattern[str]
     """Matches one value of such a run."""
@@ -78,14 +78,16 @@ def _syntax(
     dollar_quoted: re.Pattern[str] | None = None,
     names_may_be_values: bool = False,
 ) -> Syntax:
-    names = rf"(?:{WORD}|{quoted})(?:\.(?:{WORD}|{quoted}))*"
+    dotted = rf"(?:\.(?:{WORD}|{quoted}))*"
+    # Most names are found by the first alternative; what a quotation mark or a bracket follows may be something else.
+    plain = rf"{WORD}(?![\w$'&\[]){dotted}|(?:{quoted}){dotted}"
     one = rf"{value}|{NUMBER}|{BINDS}"
     run = rf"(?:{one})(?:\s*,\s*[-+]?(?:{one}))*"
     cell = rf"[-+]?(?:{prefixed}|{one})|(?i:NULL|TRUE|FALSE)\b"
     row = rf",\s*\(\s*(?:{cell})(?:\s*,\s*(?:{cell}))*\s*\)"
     tokens = (
-        rf"\s*(?:({EXPANDING}|{prefixed})|({names})|({SIGN})|({run})"
-        rf"|{comment}|{block_comment}|({row}(?:\s*{row})*|{HINT}|{operator}))"
+        rf"\s*(?:({plain})|({SIGN})|({run})|({EXPANDING}|{prefixed})"
+        rf"|{comment}|{block_comment}|({row}(?:\s*{row})*|{WORD}{dotted}|{HINT}|{operator}))"
     )
     return Syntax(name, re.compile(tokens, re.DOTALL), re.compile(one, re.DOTALL), dollar_quoted, names_may_be_values)
 
