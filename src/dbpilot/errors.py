@@ -9,5 +9,9 @@ class ConfigError(PilotError):
     """A setting has no meaning; names the setting."""
 
 
+class WatchedDatabaseError(PilotError):
+    """The watched database cannot be asked; says what kind of error, never its words, which repeat values."""
+
+
 class StoreError(PilotError):
     """The history cannot be opened, read or written; names the store, never its password."""

@@ -3,7 +3,7 @@
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Literal, Self, TypeVar
@@ -14,14 +14,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
+from dbpilot.dialects.connections import OwnConnections
+from dbpilot.dialects.plan import Plan
 from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
-from dbpilot.history.store import Event, Pattern, Store, described
+from dbpilot.history.store import Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
-from dbpilot.queries.advice import advice_on, repetition_advice
+from dbpilot.queries.advice import advice_on
 from dbpilot.queries.intake import Intake
 from dbpilot.queries.listener import Listener
+from dbpilot.queries.plans import PLAN, PlanDesk
 from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Recorder
 from dbpilot.queries.slow import SLOW
@@ -30,6 +33,7 @@ from dbpilot.queries.worker import Worker
 from dbpilot.recall import Events, Recall, Tallies
 from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
+from dbpilot.reports.server import ServerReport, server_report
 from dbpilot.reports.slow import (
     ANY_SLOW,
     SlowFilter,
@@ -45,11 +49,13 @@ from dbpilot.reports.summary import PerformanceSummary, Watching
 
 Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 5.0
+SERVER_ANSWER_S: Final = 5.0
 SUMMARY_PATTERNS = 5
 
 MAX_SLOW_READ: Final = 10_000
 MAX_RECEIPTS_READ: Final = 2_000
 MAX_REPETITIONS_READ: Final = 200
+MAX_PLANS_READ: Final = 500
 """Events that one answer looks at, the latest ones."""
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
@@ -115,9 +121,18 @@ class Autopilot:
         intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen)
         self._worker = Worker(self._recorder, intake, self._historian.submit, self._clock, queries.drain_s)
         self._recall = Recall(self._worker, self._historian, self._store)
+        self._own = OwnConnections(self._engine)
+        self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
-        pass
+        """The worker saw a slow execution."""
+        if sent is not None and event.body["error"] is None:
+            self._plans.ask(pattern.id, *sent)
+
+    def _plan_found(self, pattern_id: str, plan: Plan) -> None:
+        """The database told how it answers a pattern."""
+        event = Event(PLAN, self._clock.now(), pattern_id, 0.0, plan.as_json(), pattern_id)
+        self._historian.submit(Batch(events=[event]))
 
     def _own_store(self) -> SqlStore:
         return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url), self.config.history)
@@ -144,6 +159,7 @@ class Autopilot:
         self._asleep = False
         self._since = self._clock.now()
         self._historian.start()
+        self._plans.start()
         self._worker.start()
 
     def stop(self) -> None:
@@ -157,6 +173,7 @@ class Autopilot:
         atexit.unregister(self._at_exit)
         self._detach()
         self._worker.stop()
+        self._plans.stop()
         self._historian.stop(STOP_TIMEOUT_S)
         self._store.close()
 
@@ -235,6 +252,17 @@ class Autopilot:
         found = [repetition_of(event, known.patterns) for event in known.events]
         return RepetitionReport(since, until, found, known.error)
 
+    def server_statements(self, limit: int) -> ServerReport:
+        """What the server itself counted, beside what this application counted in the last day: load from elsewhere
+        is what only the server knows.
+
+        Raises:
+            WatchedDatabaseError: the database cannot be asked.
+        """
+        found = self._own.run(lambda connection: self._dialect.server_statements(connection, limit), SERVER_ANSWER_S)
+        since, until = self._last(24)
+        return server_report(since, until, found, self._recall.tallies(since, until).tallies)
+
     def performance_summary(self, hours: float) -> PerformanceSummary:
         """The last hours on one page, and how the pilot itself is doing."""
         since, until = self._last(hours)
@@ -269,22 +297,24 @@ class Autopilot:
         figure, tallies = ORDERS[order], known.tallies
         top = sorted(tallies, key=lambda id_: (figure(tallies[id_]), tallies[id_].calls), reverse=True)[:limit]
         patterns = self._recall.named(top, known)
-        repeated = self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ).events
+        repeated = _by_key(self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ))
+        plans = self._latest_plans(until)
         return [
-            self._line(described(patterns.get(id_), id_), tallies[id_], [e for e in repeated if e.key == id_])
-            for id_ in top
+            query_stats(pattern, tallies[pattern.id], advice_on(pattern, tallies[pattern.id], repeated, plans))
+            for pattern in (described(patterns.get(id_), id_) for id_ in top)
         ]
 
-    def _line(self, pattern: Pattern, tally: Tally, repeated: list[Event]) -> QueryStats:
-        advice = (*(repetition_advice(event.body) for event in repeated[:1]), *advice_on(pattern, tally))
-        return query_stats(pattern, tally, advice)
+    def _latest_plans(self, until: datetime) -> dict[str, Mapping[str, Any]]:
+        since = until - timedelta(days=self.config.history.keep_events_days)
+        return _by_key(self._recall.events(PLAN, since, until, MAX_PLANS_READ))
 
     def _slow_records(
         self, since: datetime, until: datetime, wanted: SlowFilter
     ) -> tuple[list[SlowQueryRecord], str | None]:
         known = self._recall.events(SLOW, since, until, MAX_SLOW_READ, min_value=wanted.min_duration_s)
+        plans = self._latest_plans(until)
         records = [
-            slow_record(event, known.patterns.get(event.key), self.config.queries, None)
+            slow_record(event, known.patterns.get(event.key), self.config.queries, plans.get(event.key))
             for event in known.events
             if wanted.admits(described(known.patterns.get(event.key), event.key))
         ]
@@ -310,6 +340,11 @@ class Autopilot:
         """From the start of the window that was being counted then, or of a longer one before it, until now."""
         now = self._clock.now()
         return self._store.begin(now - timedelta(hours=hours, seconds=self.config.queries.window_s), now), now
+
+
+def _by_key(known: Events) -> dict[str, Mapping[str, Any]]:
+    """The bodies of the latest events by what they are about."""
+    return {event.key: event.body for event in reversed(known.events)}
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

@@ -13,7 +13,7 @@ from tests.support import part
         pytest.param("dbpilot.scaling.replicas", marks=part("scaling: read replicas")),
         pytest.param("dbpilot.scaling.cache", marks=part("scaling: Redis query cache with invalidation")),
         pytest.param("dbpilot.scaling.partitions", marks=part("scaling: monthly and quarterly partitions")),
-        pytest.param("dbpilot.queries.plans", marks=part("query monitoring: execution plans and table scans")),
+        "dbpilot.queries.plans",
         pytest.param("dbpilot.queries.deadlocks", marks=part("scaling: deadlock monitoring")),
         pytest.param("dbpilot.scaling.shards", marks=part("scaling: sharding by symbol")),
         pytest.param("dbpilot.queries.profile", marks=part("pool: learned query patterns")),

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
+from dbpilot.dialects.plan import PlanNode
 from dbpilot.sql.syntax import Syntax
+from dbpilot.unsupported import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +17,24 @@ class Identity:
 
     product: str
     version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatement:
+    """What a server counted of one of its patterns, whoever sent it, since it began to count."""
+
+    digest: str
+    """The server's own name for the pattern."""
+    pattern_id: str
+    """Ours: several of the server's patterns may be one of ours."""
+    query: str
+    """Values hidden."""
+    calls: int
+    total_s: float
+    rows: int
+    rows_examined: int | None
+    errors: int | None
+    """None where the server does not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,12 @@ class Dialect:
 
     error_code: Callable[[BaseException], str | None]
     """The server's own code of a driver error (SQLSTATE, error number, ...); None when the driver gives none."""
+
+    explain: Callable[[Connection, str, Any], PlanNode]
+    """The plan of a statement with its parameters, as the driver takes them; it is not executed."""
+
+    server_statements: Callable[[Connection, int], list[ServerStatement] | Unsupported]
+    """What the server itself counted, by its own patterns, most time first."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

@@ -1,11 +1,25 @@
 """PostgreSQL."""
 
-from typing import Final
+import json
+from collections.abc import Mapping
+from typing import Any, Final
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text
 
-from dbpilot.dialects.base import Dialect
+from dbpilot.dialects.base import Dialect, ServerStatement
+from dbpilot.dialects.plan import PlanNode
+from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import POSTGRESQL
+from dbpilot.unsupported import Unsupported
+
+MS_PER_S: Final = 1e3
+EXTENSION: Final = "pg_stat_statements"
+HIDDEN: Final = "<insufficient privilege>"
+CONDITIONS: Final = ("Index Cond", "Recheck Cond", "Filter", "Join Filter", "Hash Cond", "Merge Cond", "TID Cond")
+SCHEMA_OF_EXTENSION: Final = text(
+    "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = :name"
+)
+LOADED: Final = text("SELECT current_setting('shared_preload_libraries', true)")
 
 
 def _product(_engine: Engine) -> str:
@@ -18,4 +32,60 @@ def _error_code(error: BaseException) -> str | None:
     return str(state) if state else None
 
 
-DIALECT: Final = Dialect(syntax=POSTGRESQL, product=_product, error_code=_error_code)
+def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
+    answer = connection.exec_driver_sql("EXPLAIN (FORMAT JSON) " + statement, parameters).scalar_one()
+    plans = json.loads(answer) if isinstance(answer, str) else answer
+    return _node(plans[0]["Plan"])
+
+
+def _node(part: Mapping[str, Any]) -> PlanNode:
+    conditions = [fingerprint(str(part[name]), POSTGRESQL).text for name in CONDITIONS if name in part]
+    return PlanNode(
+        operation=str(part["Node Type"]),
+        table=part.get("Relation Name"),
+        index=part.get("Index Name"),
+        rows=float(part["Plan Rows"]),
+        cost=float(part["Total Cost"]),
+        condition=" AND ".join(conditions) or None,
+        reads_all=part["Node Type"] == "Seq Scan",
+        children=tuple(_node(child) for child in part.get("Plans", ())),
+    )
+
+
+def _server_statements(connection: Connection, most: int) -> list[ServerStatement] | Unsupported:
+    schema = connection.execute(SCHEMA_OF_EXTENSION, {"name": EXTENSION}).scalar()
+    if EXTENSION not in str(connection.execute(LOADED).scalar()):
+        return Unsupported(
+            f"{EXTENSION} is not loaded",
+            f"put shared_preload_libraries = '{EXTENSION}' into postgresql.conf, restart the server, and run "
+            f"CREATE EXTENSION {EXTENSION}",
+        )
+    if schema is None:
+        return Unsupported(f"{EXTENSION} is not installed in this database", f"CREATE EXTENSION {EXTENSION}")
+    view = Table(EXTENSION, MetaData(), schema=schema, autoload_with=connection).c
+    own = (
+        view.dbid
+        == select(text("oid"))
+        .select_from(text("pg_database"))
+        .where(text("datname = current_database()"))
+        .scalar_subquery()
+    )
+    columns = (view.queryid, view.query, func.sum(view.calls), func.sum(view.total_exec_time), func.sum(view.rows))
+    query = select(*columns).where(own).group_by(view.queryid, view.query)
+    found = []
+    for digest, written, calls, ms, rows in connection.execute(query.order_by(columns[3].desc()).limit(most)):
+        if written == HIDDEN:
+            return Unsupported("this user may not read other users' statements", "GRANT pg_read_all_stats TO that user")
+        print_ = fingerprint(written, POSTGRESQL)
+        figures = (int(calls), float(ms) / MS_PER_S, int(rows))
+        found.append(ServerStatement(str(digest), print_.id, print_.text, *figures, None, None))
+    return found
+
+
+DIALECT: Final = Dialect(
+    syntax=POSTGRESQL,
+    product=_product,
+    error_code=_error_code,
+    explain=_explain,
+    server_statements=_server_statements,
+)

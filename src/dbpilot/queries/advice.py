@@ -41,9 +41,23 @@ ERROR_SHARE: Final = 0.05
 MUCH_WAIT_SHARE: Final = 0.5
 
 
-def advice_on(pattern: Pattern, tally: Tally) -> tuple[str, ...]:
-    """Sentences, the most promising first; none where nothing is remarkable."""
-    return (*_from_figures(tally), *_from_text(pattern))
+def advice_on(
+    pattern: Pattern,
+    tally: Tally,
+    repeated: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Mapping[str, Any]],
+) -> tuple[str, ...]:
+    """Sentences, the most promising first; none where nothing is remarkable.
+
+    ``repeated`` and ``plans`` hold the bodies of the latest N+1 and plan of each pattern, by its id.
+    """
+    repetition, plan = repeated.get(pattern.id), plans.get(pattern.id)
+    return (
+        *([repetition_advice(repetition)] if repetition else []),
+        *(plan["findings"] if plan else []),
+        *_from_figures(tally),
+        *_from_text(pattern),
+    )
 
 
 def repetition_advice(body: Mapping[str, Any]) -> str:

@@ -133,13 +133,13 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
         statement = syntax.dollar_quoted.sub(lambda match: "''" if match[1] else match[0], statement)
     tokens = _normalised(statement, syntax)
     if "VALUES" in tokens:
-        tokens = _collapse_rows(tokens, tokens.index("VALUES") + 1)
+        tokens = _collapse_rows(tokens)
     while tokens and tokens[-1] == ";":
         tokens.pop()
     return tokens
 
 
-def _normalised(statement: str, syntax: Syntax) -> list[str]:
+def _normalised(statement: str, syntax: Syntax) -> list[str]:  # noqa: C901 - each token of each statement passes here
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     tokens: list[str] = []
     push, at_once = tokens.append, KEYWORDS_AS_WRITTEN.get
@@ -247,13 +247,17 @@ def _ends_operand(token: str) -> bool:
     return first in (")", "]", '"', "`", "_", VALUE) or (first.isalnum() and token not in KEYWORDS)
 
 
-def _collapse_rows(tokens: list[str], first: int) -> list[str]:
+def _collapse_rows(tokens: list[str]) -> list[str]:
     """``VALUES (?, f(?)), (?, f(?))`` becomes ``VALUES (?, f(?))``; rows of another shape stay."""
-    if tokens[first : first + 1] != ["("]:
-        return tokens
-    row = _group(tokens, first)
-    end = first + len(row)
-    return [*tokens[:end], *tokens[_after_equal_rows(tokens, end, row) :]]
+    kept: list[str] = []
+    rest = 0
+    while "VALUES" in tokens[rest:]:
+        first = tokens.index("VALUES", rest) + 1
+        kept += tokens[rest:first]
+        row = _group(tokens, first) if tokens[first : first + 1] == ["("] else []
+        kept += [*row[:1], *_collapse_rows(row[1:])]  # a row may hold rows itself
+        rest = _after_equal_rows(tokens, first + len(row), row) if row else first
+    return kept + tokens[rest:]
 
 
 def _after_equal_rows(tokens: list[str], position: int, row: list[str]) -> int:

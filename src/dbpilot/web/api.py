@@ -6,10 +6,12 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from dbpilot.errors import WatchedDatabaseError
 from dbpilot.export.prometheus import PilotCollector
 from dbpilot.pilot import Autopilot, StatsOrder
 from dbpilot.reports.queries import QueryStatsReport
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport
+from dbpilot.reports.server import ServerReport
 from dbpilot.reports.slow import SlowFilter, SlowPatternReport, SlowQueryReport, SlowQueryStatistics
 from dbpilot.reports.summary import PerformanceSummary
 
@@ -81,6 +83,14 @@ def _add_requests(router: APIRouter, pilot: Autopilot) -> None:
         if found is None:
             raise HTTPException(404, "no receipt is kept under this id")
         return found
+
+    @router.get("/server-statements", summary="What the server counted", responses={503: {}})
+    def server_statements(limit: Limit = 50) -> ServerReport:
+        """The server's own statistics beside the application's: load that comes from elsewhere shows here."""
+        try:
+            return pilot.server_statements(limit)
+        except WatchedDatabaseError as error:
+            raise HTTPException(503, str(error)) from None
 
     @router.get("/n-plus-one", summary="Statements repeated within one request")
     def repetitions(hours: Hours = 24, limit: Limit = 100) -> RepetitionReport:

@@ -1,0 +1,98 @@
+"""Connections of the pilot's own to the database that it watches.
+
+They are not from the application's pool, are not watched or counted, only read, and are closed after use. They are
+made and prepared the way the application's are: what hands out its credentials and options is asked again.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import greenlet_spawn
+
+from dbpilot.errors import WatchedDatabaseError
+from dbpilot.unsupported import Unsupported
+
+Answer = TypeVar("Answer")
+
+LIMITS: Final[dict[str, tuple[str, ...]]] = {
+    "postgresql": (
+        "SET TRANSACTION READ ONLY",
+        "SELECT set_config('statement_timeout', :ms, true), set_config('lock_timeout', :ms, true)",
+    ),
+    "mariadb": ("SET SESSION max_statement_time = :s, lock_wait_timeout = :whole_s", "START TRANSACTION READ ONLY"),
+    "mysql": (
+        "SET SESSION max_execution_time = :whole_ms, lock_wait_timeout = :whole_s",
+        "START TRANSACTION READ ONLY",
+    ),
+    "sqlite": ("PRAGMA query_only = ON",),
+}
+"""What is said on each connection before anything else, so that nothing is changed and nobody waits for long."""
+
+
+class OwnConnections:
+    """Opens connections to the database behind an engine, one at a time, for a moment each."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, work: Callable[[Connection], Answer], timeout_s: float) -> Answer | Unsupported:
+        """What ``work`` answers, in a transaction that reads only and is rolled back; each statement may take so long.
+
+        Raises:
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        if not isinstance(self._engine.pool, QueuePool | NullPool):
+            return Unsupported(
+                f"the application's {type(self._engine.pool).__name__} shares its only connection with nobody",
+                "use a database that a second connection can see: a file or a server",
+            )
+        try:
+            if self._engine.dialect.is_async:
+                return asyncio.run(self._in_a_loop(work, timeout_s))
+            return self._run(work, timeout_s)
+        except (SQLAlchemyError, OSError) as error:
+            original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            raise WatchedDatabaseError(f"the watched database: {type(original).__name__}") from None
+
+    async def _in_a_loop(self, work: Callable[[Connection], Answer], timeout_s: float) -> Answer:
+        return await greenlet_spawn(self._run, work, timeout_s)
+
+    def _run(self, work: Callable[[Connection], Answer], timeout_s: float) -> Answer:
+        engine = self._own_engine()
+        with engine.connect() as connection:
+            try:
+                _limit(connection, timeout_s)
+                return work(connection)
+            finally:
+                connection.rollback()
+
+    def _own_engine(self) -> Engine:
+        """An engine with a dialect object and a pool of its own, for the application's are watched."""
+        # The creator has no public name; it knows the arguments, and the token, that the application connects with.
+        how: dict[str, Any] = {"poolclass": NullPool, "creator": self._engine.pool._creator}
+        url = self._engine.url
+        engine = (
+            create_async_engine(url, **how).sync_engine if self._engine.dialect.is_async else create_engine(url, **how)
+        )
+        event.listen(engine, "connect", self._prepare)
+        return engine
+
+    def _prepare(self, connection: Any, record: Any) -> None:
+        """The application's own preparations (functions, search paths) are made; the pilot's counting is left out."""
+        for listener in self._engine.pool.dispatch.connect:
+            if not type(getattr(listener, "__self__", None)).__module__.startswith("dbpilot."):
+                listener(connection, record)
+
+
+def _limit(connection: Connection, timeout_s: float) -> None:
+    dialect = connection.dialect
+    name = "mariadb" if getattr(dialect, "is_mariadb", False) else dialect.name
+    whole_ms = int(timeout_s * 1000)
+    values = {"ms": str(whole_ms), "whole_ms": whole_ms, "s": timeout_s, "whole_s": max(1, round(timeout_s))}
+    for statement in LIMITS[name]:
+        said = text(statement)
+        connection.execute(said, {key: values[key] for key in said.compile().params})

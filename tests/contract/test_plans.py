@@ -1,0 +1,125 @@
+"""The pilot asks the watched database itself, on connections of its own, without changing or showing anything."""
+
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from dbpilot.config import QueriesConfig
+from dbpilot.dialects import dialect_of
+from dbpilot.dialects.connections import OwnConnections
+from dbpilot.errors import WatchedDatabaseError
+from dbpilot.queries.plans import PlanDesk, may_explain
+from dbpilot.sql.syntax import MYSQL, POSTGRESQL
+from dbpilot.testing import FakeClock
+from dbpilot.unsupported import Unsupported
+from tests.contract.probe import Probe, items
+
+SECRET = "900101-1234567 비밀"
+SLOW = {
+    "sqlite": "name = :secret OR name < (WITH RECURSIVE c(n) AS"
+    " (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000000) SELECT count(*) FROM c)",
+    "mysql": "name = :secret OR SLEEP(0.06)",
+    "postgresql": "name = :secret OR pg_sleep(0.06) IS NULL",
+}
+
+
+def _until_planned(probe: Probe) -> dict[str, object]:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        [slow] = probe.pilot.slow_queries(hours=1, limit=10).queries
+        if slow.plan is not None:
+            return slow.plan
+        time.sleep(0.05)
+    raise AssertionError(f"no plan came: {probe.pilot._plans.unsupported} {probe.pilot._plans.failures}")
+
+
+def test_a_slow_select_gets_its_plan_without_a_value_in_it(probe: Probe) -> None:
+    backend = probe.pilot._engine.dialect.name.replace("mariadb", "mysql")
+    probe.run(
+        lambda connection: connection.execute(items.insert(), [{"id": 1, "name": "x"}, {"id": 2, "name": SECRET}])
+    )
+    query = sa.text(f"SELECT * FROM items WHERE {SLOW[backend]}")
+    probe.run(lambda connection: connection.execute(query, {"secret": SECRET}).all())
+    plan = _until_planned(probe)
+    assert "items" in str(plan["text"])
+    assert any("whole table items" in finding for finding in plan["findings"])  # type: ignore[attr-defined]
+    assert SECRET not in repr(plan)
+    assert "900101" not in repr(plan)
+    line = probe.only("SELECT * FROM items WHERE")
+    assert any("whole table items" in sentence for sentence in line.advice)
+    assert probe.pilot._plans.failures == 0
+
+
+def test_the_pilots_own_statements_are_neither_counted_nor_from_the_applications_pool(probe: Probe) -> None:
+    before = probe.pilot.connections()
+    found = probe.pilot._own.run(lambda connection: connection.execute(sa.text("SELECT 41 + 1")).scalar(), 1)
+    assert found == 42
+    assert probe.stats("41") == probe.stats("SELECT ? + ?") == []
+    after = probe.pilot.connections()
+    assert (after.created, after.checkouts) == (before.created, before.checkouts)
+
+
+def test_the_pilots_own_connections_change_nothing(probe: Probe) -> None:
+    def write(connection: sa.Connection) -> None:
+        connection.execute(items.insert().values(id=7, name="x"))
+
+    with pytest.raises(WatchedDatabaseError) as refused:
+        probe.pilot._own.run(write, 1)
+    assert "INSERT" not in str(refused.value)
+    assert probe.run(lambda connection: connection.execute(sa.select(items.c.id)).all()) == []
+
+
+def test_what_the_server_counts_is_told_or_why_not(probe: Probe) -> None:
+    found = probe.pilot.server_statements(10).statements
+    assert isinstance(found, Unsupported)
+    assert found.fix
+
+
+def test_a_database_in_memory_is_not_asked() -> None:
+    from dbpilot.dialects.connections import OwnConnections
+
+    engine = sa.create_engine("sqlite://")
+    assert isinstance(
+        OwnConnections(engine).run(lambda connection: connection.execute(sa.text("SELECT 1")), 1), Unsupported
+    )
+
+
+@pytest.mark.parametrize(
+    ("statement", "may"),
+    [
+        ("SELECT a FROM t WHERE b = 1", True),
+        ("WITH q AS (SELECT 1) SELECT * FROM q", True),
+        ("WITH q AS (DELETE FROM t RETURNING a) SELECT * FROM q", False),
+        ("SELECT a INTO u FROM t", False),
+        ("SELECT a FROM t FOR UPDATE", False),
+        ("SELECT 1; DROP TABLE t", False),
+        ("UPDATE t SET a = 1", False),
+        ("CALL f()", False),
+        ("EXPLAIN ANALYZE SELECT 1", False),
+    ],
+)
+def test_only_what_reads_beyond_doubt_is_explained(statement: str, may: bool) -> None:
+    assert may_explain(statement, POSTGRESQL) == may
+    assert may_explain(statement, MYSQL) == may
+
+
+def test_plans_are_asked_for_rarely() -> None:
+    from dbpilot.config import QueriesConfig
+    from dbpilot.dialects import dialect_of
+    from dbpilot.dialects.connections import OwnConnections
+    from dbpilot.queries.plans import PlanDesk
+
+    engine, clock = sa.create_engine("sqlite://"), FakeClock()
+    desk = PlanDesk(
+        OwnConnections(engine), dialect_of(engine), QueriesConfig(explain_per_minute=3), clock, lambda *_: None
+    )
+    desk._thread = True  # type: ignore[assignment]  # nobody takes what waits
+    for number in range(5):
+        desk.ask(f"pattern {number}", "SELECT 1", ())
+        desk.ask(f"pattern {number}", "SELECT 1", ())
+    assert desk._waiting.qsize() == 3
+    clock.advance(61)
+    desk.ask("pattern 0", "SELECT 1", ())
+    desk.ask("pattern 9", "SELECT 1", ())
+    assert [desk._waiting.get()[0] for _ in range(4)] == ["pattern 0", "pattern 1", "pattern 2", "pattern 9"]
