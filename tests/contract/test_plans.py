@@ -77,7 +77,6 @@ def test_what_the_server_counts_is_told_or_why_not(probe: Probe) -> None:
 
 
 def test_a_database_in_memory_is_not_asked() -> None:
-    from dbpilot.dialects.connections import OwnConnections
 
     engine = sa.create_engine("sqlite://")
     assert isinstance(
@@ -105,10 +104,7 @@ def test_only_what_reads_beyond_doubt_is_explained(statement: str, may: bool) ->
 
 
 def test_plans_are_asked_for_rarely() -> None:
-    from dbpilot.config import QueriesConfig
-    from dbpilot.dialects import dialect_of
     from dbpilot.dialects.connections import OwnConnections
-    from dbpilot.queries.plans import PlanDesk
 
     engine, clock = sa.create_engine("sqlite://"), FakeClock()
     desk = PlanDesk(
