@@ -7,6 +7,7 @@ with Autopilot(engine) as pilot:
     print(pilot.performance_summary(hours=1))
 """
 
+from dbpilot.alerts import Alert
 from dbpilot.config import PilotConfig
 from dbpilot.errors import ConfigError, PilotError, StoreError
 from dbpilot.pilot import Autopilot
@@ -17,6 +18,7 @@ from dbpilot.reports.slow import SlowQueryRecord, SlowQueryReport
 from dbpilot.reports.summary import PerformanceSummary
 
 __all__ = [
+    "Alert",
     "Autopilot",
     "ConfigError",
     "PerformanceSummary",

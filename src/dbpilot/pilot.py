@@ -11,6 +11,8 @@ from typing import Any, Final, Literal, Self, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from dbpilot.alerting import Alerting, AlertReport, Notifier
+from dbpilot.alerts import ALERT, alerts_of
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
@@ -20,6 +22,7 @@ from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
+from dbpilot.notifiers import AppriseNotifier
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
 from dbpilot.queries.advice import advice_on
 from dbpilot.queries.intake import Intake
@@ -56,6 +59,7 @@ MAX_SLOW_READ: Final = 10_000
 MAX_RECEIPTS_READ: Final = 2_000
 MAX_REPETITIONS_READ: Final = 200
 MAX_PLANS_READ: Final = 500
+MAX_ALERTS_READ: Final = 2_000
 """Events that one answer looks at, the latest ones."""
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
@@ -85,12 +89,13 @@ class Autopilot:
         config: PilotConfig | None = None,
         *,
         store: Store | None = None,
+        notifier: Notifier | None = None,
         clock: Clock = SYSTEM,
     ) -> None:
         """Wires the parts; nothing is watched, connected or written yet.
 
         Without ``config`` the environment decides (:meth:`PilotConfig.from_env`); without ``store`` the history is
-        kept where the configuration says.
+        kept, and without ``notifier`` alerts are sent, where the configuration says.
 
         Raises:
             ConfigError: dbpilot does not know this kind of database, or a setting makes no sense.
@@ -101,6 +106,8 @@ class Autopilot:
         self._clock = clock
         self._dialect = dialect_of(self._engine)
         self._given_store = store
+        urls = self.config.alerts.urls
+        self._notifier = notifier or (AppriseNotifier(urls) if urls else None)
         self._running = False
         self._asleep = False
         self._at_exit = _weakly(self.stop)
@@ -119,15 +126,28 @@ class Autopilot:
         )
         self._historian = Historian(self._store, self._clock)
         intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen)
-        self._worker = Worker(self._recorder, intake, self._historian.submit, self._clock, queries.drain_s)
+        self._worker = Worker(self._recorder, intake, self._window_finished, self._clock, queries.drain_s)
         self._recall = Recall(self._worker, self._historian, self._store)
+        self._alerting = Alerting(
+            self.config,
+            self._clock,
+            self._notifier,
+            self._historian.submit,
+            claim=lambda key, until, now: self._historian.ask(lambda: self._store.claim(key, until, now)),
+            counted=lambda since, until: self._historian.ask(lambda: self._store.tallies(since, until)),
+        )
         self._own = OwnConnections(self._engine)
         self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
         """The worker saw a slow execution."""
+        self._alerting.slow(event, pattern)
         if sent is not None and event.body["error"] is None:
             self._plans.ask(pattern.id, *sent)
+
+    def _window_finished(self, batch: Batch) -> None:
+        self._historian.submit(batch)
+        self._alerting.window(batch)
 
     def _plan_found(self, pattern_id: str, plan: Plan) -> None:
         """The database told how it answers a pattern."""
@@ -160,6 +180,7 @@ class Autopilot:
         self._since = self._clock.now()
         self._historian.start()
         self._plans.start()
+        self._alerting.start()
         self._worker.start()
 
     def stop(self) -> None:
@@ -174,6 +195,7 @@ class Autopilot:
         self._detach()
         self._worker.stop()
         self._plans.stop()
+        self._alerting.stop(STOP_TIMEOUT_S)
         self._historian.stop(STOP_TIMEOUT_S)
         self._store.close()
 
@@ -251,6 +273,13 @@ class Autopilot:
         known = self._recall.events(N_PLUS_ONE, since, until, limit)
         found = [repetition_of(event, known.patterns) for event in known.events]
         return RepetitionReport(since, until, found, known.error)
+
+    def alerts(self, hours: float, limit: int) -> AlertReport:
+        """The alerts of the last hours, the latest first, and how telling of them goes."""
+        since, until = self._last(hours)
+        known = self._recall.events(ALERT, since, until, MAX_ALERTS_READ)
+        found = alerts_of(known.events, self._alerting.open())
+        return AlertReport(since, until, found[:limit], self._alerting.delivery(), known.error)
 
     def server_statements(self, limit: int) -> ServerReport:
         """What the server itself counted, beside what this application counted in the last day: load from elsewhere

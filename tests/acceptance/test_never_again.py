@@ -1,5 +1,6 @@
 """Contract: what went wrong the first time, never again."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
 from app.common.infra.database.monitoring.query_monitor import QueryMonitor
-from dbpilot import PilotConfig
+from dbpilot import Autopilot, PilotConfig
+from dbpilot.history.store import MemoryStore
 from tests.acceptance.test_calls import GENERATED, IMPORTS
 from tests.support import Finstage, part
 
@@ -84,9 +86,20 @@ def test_the_cron_string_is_read() -> None:
     from app.common.infra.database.maintenance.data_cleanup import DataCleanupManager  # noqa: F401
 
 
-@part("query monitoring: alerts")
-def test_alerts_never_run_in_the_callers_thread() -> None:
-    from dbpilot import alerts  # noqa: F401
+def test_alerts_never_run_in_the_callers_thread(sqlite_url: sa.URL) -> None:
+    threads: list[str] = []
+
+    class Channel:
+        def send(self, title: str, message: str) -> None:
+            threads.append(threading.current_thread().name)
+
+    engine = sa.create_engine(sqlite_url)
+    thresholds = {"slow_s": 1e-7, "warning_s": 1e-6, "critical_s": 1000}
+    config = PilotConfig.model_validate({"queries": thresholds})
+    with Autopilot(engine, config, store=MemoryStore(), notifier=Channel()), engine.connect() as connection:
+        connection.execute(sa.text("SELECT 1")).all()
+    engine.dispose()
+    assert threads == ["dbpilot-alerts"]
 
 
 @part("indexes")

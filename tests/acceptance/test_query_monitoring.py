@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from app.common.infra.database.monitoring.query_monitor import QueryMonitor, pilot_config
 from dbpilot import PilotConfig
-from tests.support import part
 
 
 @pytest.fixture
@@ -100,11 +99,10 @@ def test_connections_are_followed(engine: sa.Engine, monitor: QueryMonitor) -> N
     assert (after.in_use, after.created, after.closed) == (0, 1, during.closed + 1)
 
 
-@part("query monitoring: alerts")
 def test_a_slow_statement_alerts_with_warning_and_critical(engine: sa.Engine, monitor: QueryMonitor) -> None:
     with engine.connect() as connection:
         connection.execute(_sleep(2)).all()
-    assert [alert.severity for alert in monitor.get_alerts()] == ["WARNING"]  # type: ignore[attr-defined]  # to come
+    assert [alert.severity for alert in monitor.get_alerts()] == ["WARNING"]
 
 
 def test_a_pattern_comes_with_advice(engine: sa.Engine, monitor: QueryMonitor) -> None:

@@ -99,6 +99,8 @@ class SqlStore:
         self._reading = self._engine
         if self._engine.dialect.name != "sqlite":
             self._reading = self._engine.execution_options(isolation_level="REPEATABLE READ")
+            # MariaDB would lock gaps, and two processes that insert the same claim would end in a deadlock.
+            self._writing = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._config = config or HistoryConfig()
         self._clock = clock
         self._database = database

@@ -68,7 +68,7 @@ class Worker:
         """
         now, ticks = self._clock.now(), self._clock.ticks()
         if self._intake.is_over(now):
-            self._submit(self._intake.close(now))
+            self._guarded(lambda: self._submit(self._intake.close(now)))
         for execution in self._recorder.take():
             try:
                 self._intake.add(execution, now - timedelta(seconds=ticks - execution.ended))

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from dbpilot.alerting import AlertReport
 from dbpilot.errors import WatchedDatabaseError
 from dbpilot.export.prometheus import PilotCollector
 from dbpilot.pilot import Autopilot, StatsOrder
@@ -83,6 +84,11 @@ def _add_requests(router: APIRouter, pilot: Autopilot) -> None:
         if found is None:
             raise HTTPException(404, "no receipt is kept under this id")
         return found
+
+    @router.get("/alerts", summary="What deserved attention")
+    def alerts(hours: Hours = 24, limit: Limit = 100) -> AlertReport:
+        """Alerts of the last hours and open ones, the latest first, and how telling of them goes."""
+        return pilot.alerts(hours, limit)
 
     @router.get("/server-statements", summary="What the server counted", responses={503: {}})
     def server_statements(limit: Limit = 50) -> ServerReport:

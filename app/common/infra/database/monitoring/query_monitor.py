@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.common.infra.database.config.database_config import engine
 from app.settings import Settings
-from dbpilot import Autopilot, PilotConfig, QueryStats, SlowQueryRecord
+from dbpilot import Alert, Autopilot, PilotConfig, QueryStats, SlowQueryRecord
 from dbpilot.pool import PoolReading
 
 POLICY: Final = {"slow_s": 1.0, "warning_s": 2.0, "critical_s": 5.0}
@@ -51,6 +51,10 @@ class QueryMonitor:
     def get_slow_queries(self, hours: float = 24, limit: int = 100) -> list[SlowQueryRecord]:
         """The statements of one second and more in the last hours, latest first."""
         return self.pilot.slow_queries(hours, limit).queries
+
+    def get_alerts(self, hours: float = 24, limit: int = 100) -> list[Alert]:
+        """Alerts of the last hours, the latest first: WARNING from two seconds, CRITICAL from five, and more."""
+        return self.pilot.alerts(hours, limit).alerts
 
     def get_connection_stats(self) -> PoolReading:
         """Connections in use, and how many were made, closed and refused."""

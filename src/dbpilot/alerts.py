@@ -1,0 +1,284 @@
+"""What deserves somebody's attention: pure rules, and a book that turns what they see into few messages.
+
+A rule says what it sees now (a finding). The book remembers: what is new is raised once, what goes on is counted, what
+is over is said to be over, and what comes and goes is not said again for a while.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal
+
+from dbpilot.config import AlertsConfig, QueriesConfig
+from dbpilot.history.store import Event, Pattern, described
+from dbpilot.history.tally import Tally
+
+ALERT: Final = "alert"
+"""The kind of the events that the history keeps of alerts."""
+CALM: Final = 0.5
+"""A rate that raised an alert has to fall below this part of its threshold before the alert may end (hysteresis)."""
+MAX_OPEN: Final = 200
+SHOWN_OF_A_STATEMENT: Final = 160
+
+Severity = Literal["INFO", "WARNING", "CRITICAL"]
+RANK: Final[dict[Severity, int]] = {"INFO": 0, "WARNING": 1, "CRITICAL": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """How a pattern behaved over the last days."""
+
+    calls: int
+    p95_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule sees at this moment."""
+
+    kind: str
+    key: str
+    """What it is about; findings of one kind with the same key are one alert."""
+    severity: Severity
+    message: str
+    value: float
+    threshold: float
+    pattern_id: str | None = None
+    holds_only: bool = False
+    """It is no reason to raise an alert, but one not to end it."""
+
+    @property
+    def name(self) -> str:
+        """The alert's identity."""
+        return f"{self.kind}:{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """Something that deserves attention, from the first time it was seen until it was over."""
+
+    kind: str
+    key: str
+    severity: Severity
+    message: str
+    value: float
+    """The worst value that was seen, beside its threshold."""
+    threshold: float
+    pattern_id: str | None
+    since: datetime
+    last_seen: datetime
+    count: int = 1
+    resolved_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """The alert's identity."""
+        return f"{self.kind}:{self.key}"
+
+    def event(self) -> Event:
+        """The alert as the history keeps it; the latest event of a beginning tells its state."""
+        body = {
+            "kind": self.kind,
+            "about": self.key,
+            "severity": self.severity,
+            "message": self.message,
+            "threshold": self.threshold,
+            "since_s": self.since.timestamp(),
+            "last_seen_s": self.last_seen.timestamp(),
+            "count": self.count,
+            "resolved_s": self.resolved_at.timestamp() if self.resolved_at else None,
+        }
+        return Event(ALERT, self.resolved_at or self.last_seen, self.name, self.value, body, self.pattern_id)
+
+    @classmethod
+    def from_event(cls, event: Event) -> "Alert":
+        """The alert that ``event`` tells of."""
+        body: Mapping[str, Any] = event.body
+
+        def instant(name: str) -> datetime:
+            return datetime.fromtimestamp(body[name], event.at.tzinfo)
+
+        return cls(
+            kind=body["kind"],
+            key=body["about"],
+            severity=body["severity"],
+            message=body["message"],
+            value=event.value,
+            threshold=body["threshold"],
+            pattern_id=event.pattern_id,
+            since=instant("since_s"),
+            last_seen=instant("last_seen_s"),
+            count=body["count"],
+            resolved_at=instant("resolved_s") if body["resolved_s"] is not None else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An alert that is new, has become worse, or is over: what somebody is told."""
+
+    what: Literal["raised", "escalated", "resolved"]
+    alert: Alert
+    silent: bool = False
+    """It was told of a moment ago, and is only written down."""
+
+
+@dataclass(slots=True)
+class AlertBook:
+    """Which alerts are open in this process. Its owner calls it from one thread at a time."""
+
+    config: AlertsConfig
+    open: dict[str, Alert] = field(default_factory=dict)
+    told_at: dict[str, datetime] = field(default_factory=dict)
+    over_limit: int = 0
+    """Findings that found no place because too many alerts were open."""
+
+    def see(self, findings: Iterable[Finding], now: datetime) -> list[Change]:
+        """What the findings change."""
+        changes = []
+        for finding in findings:
+            if self._is_muted(finding):
+                continue
+            change = self._seen(finding, now)
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def settle(self, now: datetime) -> list[Change]:
+        """The alerts that have had no cause for long enough are over."""
+        calm = timedelta(seconds=self.config.recover_s)
+        over = [alert for alert in self.open.values() if now - alert.last_seen >= calm]
+        changes = []
+        for alert in over:
+            del self.open[alert.name]
+            changes.append(Change("resolved", replace(alert, resolved_at=now)))
+        cooled = now - timedelta(seconds=self.config.cooldown_s)
+        self.told_at = {name: at for name, at in self.told_at.items() if name in self.open or at > cooled}
+        return changes
+
+    def _seen(self, finding: Finding, now: datetime) -> Change | None:
+        alert = self.open.get(finding.name)
+        if alert is None:
+            return None if finding.holds_only else self._raise(finding, now)
+        worse = not finding.holds_only and RANK[finding.severity] > RANK[alert.severity]
+        worst = max(alert.value, finding.value)
+        alert = replace(alert, last_seen=now, count=alert.count + (not finding.holds_only), value=worst)
+        if worse:
+            alert = replace(alert, severity=finding.severity, message=finding.message, threshold=finding.threshold)
+        self.open[alert.name] = alert
+        return Change("escalated", alert) if worse else None
+
+    def _raise(self, finding: Finding, now: datetime) -> Change | None:
+        if len(self.open) >= MAX_OPEN:
+            self.over_limit += 1
+            return None
+        alert = Alert(
+            finding.kind,
+            finding.key,
+            finding.severity,
+            finding.message,
+            finding.value,
+            finding.threshold,
+            finding.pattern_id,
+            now,
+            now,
+        )
+        self.open[alert.name] = alert
+        told_at = self.told_at.get(alert.name)
+        silent = told_at is not None and now - told_at < timedelta(seconds=self.config.cooldown_s)
+        if not silent:
+            self.told_at[alert.name] = now
+        return Change("raised", alert, silent)
+
+    def _is_muted(self, finding: Finding) -> bool:
+        return finding.kind in self.config.muted or finding.key in self.config.muted
+
+
+def slow_finding(event: Event, pattern: Pattern, config: QueriesConfig) -> Finding | None:
+    """A slow execution that took as long as the threshold for warnings, or longer."""
+    if event.value < config.warning_s:
+        return None
+    critical = event.value >= config.critical_s
+    severity: Severity = "CRITICAL" if critical else "WARNING"
+    threshold_s = config.critical_s if critical else config.warning_s
+    message = f"A statement took {event.value:.1f} s{_where(event.body)}: {_short(pattern)}"
+    return Finding("slow", pattern.id, severity, message, event.value, threshold_s, pattern.id)
+
+
+def minute_findings(
+    tallies: Mapping[str, Tally],
+    patterns: Mapping[str, Pattern],
+    usual: Mapping[str, Usual] | None,
+    config: AlertsConfig,
+) -> list[Finding]:
+    """What the figures of the last minute show, beside what is ``usual``; None: not known yet."""
+    found: list[Finding] = []
+    total_s = sum(tally.total_s for tally in tallies.values())
+    for id_, tally in tallies.items():
+        pattern = described(patterns.get(id_), id_)
+        found += _error_rate(pattern, tally, config)
+        if usual is not None:
+            known = usual.get(id_)
+            found += _regression(pattern, tally, known, config) if known else _new(pattern, tally, total_s, config)
+    return found
+
+
+def _error_rate(pattern: Pattern, tally: Tally, config: AlertsConfig) -> list[Finding]:
+    rate = tally.failed / tally.calls if tally.calls else 0.0
+    if tally.calls < config.min_calls or rate < config.error_rate * CALM:
+        return []
+    kinds = ", ".join(kind for kind, _ in tally.errors.most_common(3))
+    message = f"{tally.failed} of {tally.calls} executions failed within a minute ({kinds}): {_short(pattern)}"
+    below = rate < config.error_rate
+    return [Finding("error_rate", pattern.id, "WARNING", message, rate, config.error_rate, pattern.id, below)]
+
+
+def _regression(pattern: Pattern, tally: Tally, usual: Usual, config: AlertsConfig) -> list[Finding]:
+    now_s, before_s = tally.histogram.quantile(0.95) or 0.0, usual.p95_s
+    if min(tally.calls, usual.calls) < config.min_calls or now_s - before_s < config.regression_min_s * CALM:
+        return []
+    limit_s = before_s * config.regression_factor
+    calm_s = before_s + (limit_s - before_s) * CALM
+    if now_s < calm_s:
+        return []
+    message = f"The p95 is {_time(now_s)}, and was {_time(before_s)} before: {_short(pattern)}"
+    below = now_s < limit_s or now_s - before_s < config.regression_min_s
+    return [Finding("regression", pattern.id, "WARNING", message, now_s, limit_s, pattern.id, below)]
+
+
+def _new(pattern: Pattern, tally: Tally, total_s: float, config: AlertsConfig) -> list[Finding]:
+    share = tally.total_s / total_s if total_s else 0.0
+    if tally.calls < config.min_calls or share < config.new_pattern_share:
+        return []
+    message = f"A statement that never ran before takes {share:.0%} of the database time: {_short(pattern)}"
+    return [Finding("new_pattern", pattern.id, "INFO", message, share, config.new_pattern_share, pattern.id)]
+
+
+def repetition_finding(event: Event, pattern: Pattern, least: int) -> Finding:
+    """A SELECT that one request ran over and over."""
+    message = f"One request ran the same SELECT {event.value:.0f} times{_where(event.body)}: {_short(pattern)}"
+    return Finding("n_plus_one", pattern.id, "INFO", message, event.value, least, pattern.id)
+
+
+def alerts_of(events: Iterable[Event], live: Iterable[Alert]) -> list[Alert]:
+    """The alerts that events of all processes, and this one's open alerts, tell of; the latest first."""
+    latest: dict[tuple[str, datetime], Alert] = {}
+    for alert in [*(Alert.from_event(event) for event in events), *live]:
+        known = latest.get((alert.name, alert.since))
+        if known is None or (alert.resolved_at or alert.last_seen) >= (known.resolved_at or known.last_seen):
+            latest[alert.name, alert.since] = alert
+    return sorted(latest.values(), key=lambda alert: alert.since, reverse=True)
+
+
+def _where(body: Mapping[str, Any]) -> str:
+    callsite, route = body.get("callsite"), body.get("route")
+    return (f" at {callsite}" if callsite else "") + (f" ({route})" if route else "")
+
+
+def _short(pattern: Pattern) -> str:
+    text = pattern.text
+    return text if len(text) <= SHOWN_OF_A_STATEMENT else f"{text[:SHOWN_OF_A_STATEMENT]} ..."
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"

@@ -1,0 +1,140 @@
+"""Telling of alerts: through a real HTTP channel that works, refuses, hangs or is not there, and never in the way."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from dbpilot import Autopilot, ConfigError, PilotConfig
+from dbpilot.history.store import MemoryStore
+
+TOKEN = "geheim123"
+
+
+@contextmanager
+def _channel(answer: Callable[[], int]) -> Iterator[tuple[str, list[bytes]]]:
+    """A web hook on this machine that answers with a status, and the bodies that came."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = answer()
+            bodies.append(body)
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"json://127.0.0.1:{server.server_port}/{TOKEN}", bodies
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def _config(*urls: str, **alerts: object) -> PilotConfig:
+    return PilotConfig.model_validate(
+        {
+            "queries": {"slow_s": 1e-7, "warning_s": 1e-6, "critical_s": 1000, "drain_s": 0.01},
+            "alerts": {"urls": urls, "title": "shop", **alerts},
+        }
+    )
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/application.sqlite3")
+    yield engine
+    engine.dispose()
+
+
+def _run(engine: sa.Engine, statement: str = "SELECT 'secret'") -> None:
+    with engine.connect() as connection:
+        connection.execute(sa.text(statement)).all()
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_message_says_what_happened_without_a_value(engine: sa.Engine) -> None:
+    with _channel(lambda: 200) as (url, bodies):
+        with Autopilot(engine, _config(url), store=MemoryStore()) as pilot:
+            _run(engine)
+            _run(engine)
+            _until(lambda: pilot.alerts(1, 10).delivery.sent == 1)
+            [alert] = pilot.alerts(1, 10).alerts
+        assert (alert.severity, alert.kind, alert.count) == ("WARNING", "slow", 2)
+    [body] = bodies
+    assert b"shop: WARNING (slow)" in body
+    assert b"SELECT ?" in body
+    assert b"test_alerting.py" in body
+    assert b"secret" not in body
+
+
+@pytest.mark.parametrize("status", [500, None])
+def test_a_channel_that_fails_is_shown_without_its_address(
+    engine: sa.Engine, status: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _channel(lambda: status or 200) as (url, _):
+        pass
+    with _channel(lambda: 500) as (refusing, _):
+        config = _config(refusing if status else url)
+        with Autopilot(engine, config, store=MemoryStore()) as pilot:
+            _run(engine)
+            _until(lambda: pilot.alerts(1, 10).delivery.failed == 1)
+            delivery = pilot.alerts(1, 10).delivery
+    assert delivery.error == "JSON did not take the message"
+    for told in (repr(delivery), caplog.text, repr(config), repr(pilot._notifier)):
+        assert TOKEN not in told
+
+
+def test_a_channel_that_hangs_costs_nobody_anything(engine: sa.Engine) -> None:
+    hanging = threading.Event()
+    with _channel(lambda: (hanging.wait(60) and 200) or 200) as (url, _):
+        pilot = Autopilot(engine, _config(url), store=MemoryStore())
+        with pilot:
+            for number in range(150):
+                _run(engine, f"SELECT {number} AS c{number}")
+            _until(lambda: pilot.alerts(1, 200).delivery.dropped > 0)
+            slowest_s = max(line.max_s for line in pilot.query_stats(1, 200).patterns)
+            started = time.monotonic()
+        assert time.monotonic() - started < 12
+        assert slowest_s < 1
+        hanging.set()
+
+
+def test_of_two_processes_one_tells(engine: sa.Engine, database_url: sa.URL) -> None:
+    """Two pilots with one history, each on an engine of its own, as two processes have them."""
+    history = database_url.render_as_string(hide_password=False)
+    other = sa.create_engine(engine.url)
+    with _channel(lambda: 200) as (url, bodies):
+        settings = {**_config(url).model_dump(), "history": {"url": history}}
+        settings["alerts"] = {"urls": [url]}
+        config = PilotConfig.model_validate(settings)
+        with Autopilot(engine, config) as one, Autopilot(other, config) as two:
+            _run(engine)
+            _run(other)
+            _until(lambda: not one.alerts(1, 10).delivery.waiting and not two.alerts(1, 10).delivery.waiting)
+            _until(lambda: one.alerts(1, 10).delivery.sent + two.alerts(1, 10).delivery.sent >= 1)
+    other.dispose()
+    assert len(bodies) == 1
+
+
+def test_an_address_that_is_none_is_refused_at_once_without_repeating_it(engine: sa.Engine) -> None:
+    with pytest.raises(ConfigError, match="the 1") as refused:
+        Autopilot(engine, _config(f"nothing:{TOKEN}"), store=MemoryStore())
+    assert TOKEN not in str(refused.value)
