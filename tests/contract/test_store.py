@@ -216,6 +216,21 @@ for second in range(0, 300, 30):
 
 
 @sql_only
+def test_many_processes_may_begin_a_history_at_once(open_store: Opener) -> None:
+    url = open_store()._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    processes = [subprocess.Popen([sys.executable, "-c", CLAIM, url], stdout=subprocess.PIPE) for _ in range(4)]
+    assert sorted(process.communicate(timeout=60)[0].strip() for process in processes) == [b"False"] * 3 + [b"True"]
+
+
+CLAIM = """
+import sys, datetime
+from dbpilot.history.sql_store import SqlStore
+now = datetime.datetime(2025, 1, 31, tzinfo=datetime.UTC)
+print(SqlStore(sys.argv[1], "shop").claim("it", now + datetime.timedelta(hours=1), now))
+"""
+
+
+@sql_only
 def test_a_fold_that_is_killed_changes_nothing(open_store: Opener) -> None:
     store = open_store()
     for number in range(30):

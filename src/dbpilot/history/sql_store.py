@@ -1,5 +1,6 @@
 """The history in a SQL database: SQLite by default, MariaDB/MySQL or PostgreSQL by URL."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -69,6 +70,8 @@ FORGET_EVERY: Final = timedelta(minutes=10)
 SOURCES_EVERY_S: Final = 600.0
 SEEN_EVERY_S: Final = 3600.0
 PATTERN_ATTEMPTS: Final = 3
+UPGRADE_ATTEMPTS: Final = 10
+UPGRADE_PAUSE_S: Final = 0.2
 
 Span: TypeAlias = tuple[float, float]
 """Seconds since 1970, the end excluded."""
@@ -461,23 +464,34 @@ def _make_folder(engine: Engine) -> None:
 
 
 def _upgrade(engine: Engine) -> None:
-    """The schema is at the version this code needs; two processes may try at once.
+    """The schema is at the version this code needs; several processes may try at once.
+
+    MariaDB ends a transaction at each step: the one that comes second at a step fails, and tries again until the
+    other one is through. Every step may be repeated.
+    """
+    head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
+    for attempt in range(UPGRADE_ATTEMPTS):
+        if _version(engine) == head:
+            return
+        try:
+            _migrate(engine)
+        except DBAPIError:
+            if attempt == UPGRADE_ATTEMPTS - 1:
+                raise
+            time.sleep(UPGRADE_PAUSE_S)
+
+
+def _migrate(engine: Engine) -> None:
+    """Every migration that is missing is made.
 
     Alembic's usual way in, ``command.upgrade``, would set up its process-wide ``context`` and ``op``, which the
     application may be using for its own migrations at this moment.
     """
     script = ScriptDirectory(str(MIGRATIONS))
-    head = script.get_current_head()
-    if _version(engine) == head:
-        return
-    try:
-        with engine.begin() as connection:
-            steps = {"fn": lambda revision, _context: script._upgrade_revs("head", revision)}  # what `command` calls
-            context = MigrationContext.configure(connection, opts={**VERSION_TABLE, **steps})
-            context.run_migrations(operations=Operations(context))
-    except DBAPIError:
-        if _version(engine) != head:  # otherwise another process was faster
-            raise
+    with engine.begin() as connection:
+        steps = {"fn": lambda revision, _context: script._upgrade_revs("head", revision)}  # what `command` calls
+        context = MigrationContext.configure(connection, opts={**VERSION_TABLE, **steps})
+        context.run_migrations(operations=Operations(context))
 
 
 def _version(engine: Engine) -> str | None:
