@@ -290,7 +290,8 @@ class Autopilot:
         """
         found = self._own.run(lambda connection: self._dialect.server_statements(connection, limit), SERVER_ANSWER_S)
         since, until = self._last(24)
-        return server_report(since, until, found, self._recall.tallies(since, until).tallies)
+        known = self._recall.tallies(since, until)
+        return server_report(since, until, found, known.tallies, self._recall.named(known.tallies, known))
 
     def performance_summary(self, hours: float) -> PerformanceSummary:
         """The last hours on one page, and how the pilot itself is doing."""

@@ -1,10 +1,12 @@
 """What the server counted beside what the application counted."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from dbpilot.dialects.base import ServerStatement
+from dbpilot.history.store import Pattern
 from dbpilot.history.tally import Tally
 from dbpilot.unsupported import Unsupported
 
@@ -37,22 +39,33 @@ class ServerReport:
 
 
 def server_report(
-    since: datetime, until: datetime, found: list[ServerStatement] | Unsupported, tallies: Mapping[str, Tally]
+    since: datetime,
+    until: datetime,
+    found: list[ServerStatement] | Unsupported,
+    tallies: Mapping[str, Tally],
+    patterns: Mapping[str, Pattern],
 ) -> ServerReport:
-    """Both counts joined by our pattern: one of ours may be several of the server's."""
+    """Both counts joined by the statement: one pattern of ours may be several of the server's."""
     if isinstance(found, Unsupported):
         return ServerReport(since, until, found)
-    by_pattern: dict[str, list[ServerStatement]] = {}
+    ours = {_loosely(pattern.text): pattern for pattern in patterns.values()}
+    by_text: dict[str, list[ServerStatement]] = {}
     for statement in found:
-        by_pattern.setdefault(statement.pattern_id, []).append(statement)
-    lines = [_line(id_, some, tallies.get(id_, Tally())) for id_, some in by_pattern.items()]
+        by_text.setdefault(_loosely(statement.query), []).append(statement)
+    lines = [_line(some, ours.get(text), tallies) for text, some in by_text.items()]
     return ServerReport(since, until, sorted(lines, key=lambda line: line.server_total_s, reverse=True))
 
 
-def _line(id_: str, some: list[ServerStatement], tally: Tally) -> ServerLine:
+def _loosely(text: str) -> str:
+    """The statement without what servers write in their own way: MariaDB quotes every name and spreads the dots."""
+    return re.sub(r"[\s`\"]", "", text).replace("...", "?").lower()
+
+
+def _line(some: list[ServerStatement], pattern: Pattern | None, tallies: Mapping[str, Tally]) -> ServerLine:
+    tally = tallies.get(pattern.id, Tally()) if pattern else Tally()
     return ServerLine(
-        pattern_id=id_,
-        query=some[0].query,
+        pattern_id=pattern.id if pattern else some[0].pattern_id,
+        query=pattern.text if pattern else some[0].query,
         digests=tuple(statement.digest for statement in some),
         server_calls=sum(statement.calls for statement in some),
         server_total_s=sum(statement.total_s for statement in some),
