@@ -44,12 +44,12 @@ format: $(VENV)/dev.stamp ## format the code and mend what can be mended
 
 bench: $(BENCHMARKS:%=bench-%) ## every benchmark
 
-bench-%: $(VENV)/dev.stamp FORCE ## one benchmark, into benchmarks/results/NAME.json
+bench-%: $(VENV)/bench.stamp FORCE ## one benchmark, into benchmarks/results/NAME.json
 	tools/ensure-servers
 	$(BIN)/python -m benchmarks.$*
 
 lock: $(VENV)/dev.stamp ## requirements/*.txt anew from *.in; newer versions with LOCK_ARGS=--upgrade
-	cd requirements && for name in run dev; do \
+	cd requirements && for name in run dev bench; do \
 	    ../$(BIN)/pip-compile --quiet $(LOCK_ARGS) --allow-unsafe --generate-hashes --no-emit-find-links \
 	        --no-emit-index-url --no-emit-trusted-host --strip-extras --output-file=$$name.txt $$name.in; \
 	done
@@ -76,6 +76,11 @@ $(VENV)/run.stamp: $(VENV)/made.stamp $(PROJECTS)
 	echo "installing what Finstage needs into $(VENV)"
 	$(PIP) install --require-hashes -r requirements/run.txt
 	$(PIP) install --no-deps --no-build-isolation -e . -e ./app
+	touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
+	echo "installing what the benchmarks compare with into $(VENV)"
+	$(PIP) install --require-hashes -r requirements/bench.txt
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp

@@ -52,6 +52,7 @@ def test_both_counts_meet_in_one_pattern(probe: Probe, url: sa.URL) -> None:
 
 
 def _only(lines: list[ServerLine], part: str) -> ServerLine:
-    plain = [line for line in lines if part.replace(" ", "") in line.query.replace("`", "").replace(" ", "")]
+    wanted = part.replace(" ", "").lower()
+    plain = [line for line in lines if wanted in line.query.replace("`", "").replace(" ", "").lower()]
     assert len(plain) == 1, [line.query for line in lines]
     return plain[0]
