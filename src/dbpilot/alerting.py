@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from threading import Condition, Thread
 from typing import Final, Protocol
 
@@ -161,15 +162,15 @@ class Alerting:
                 self._wake.wait_for(lambda: self._waiting or self._stopping, USUAL_EVERY_S / 10)
                 change = self._waiting.popleft() if self._waiting else None
             if change is not None:
-                self._guarded(change)
+                self._guarded(partial(self._deliver, change))
             elif self._stopping:
                 return
             else:
-                self._learn()
+                self._guarded(self._learn)
 
-    def _guarded(self, change: Change) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         try:
-            self._deliver(change)
+            work()
         except Exception as error:  # noqa: BLE001 - the border to channels, which anybody may write
             self._failed += 1
             self._error = str(error) if isinstance(error, NotifierError) else f"the channel: {type(error).__name__}"

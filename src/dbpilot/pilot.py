@@ -119,7 +119,7 @@ class Autopilot:
         queries = self.config.queries
         self._since = self._clock.now()
         self._store = self._given_store or self._own_store()
-        self._recorder = Recorder(queries.max_pending)
+        self._recorder = Recorder(queries.max_pending, at_loss=_weakly(self._ensure_alive))
         self._connections = ConnectionWatch(self._engine, self._dialect, self._clock)
         self._listener = Listener(
             self._engine, self._dialect, self._recorder, self._clock, queries, self._connections.waits
@@ -145,7 +145,14 @@ class Autopilot:
         if sent is not None and event.body["error"] is None:
             self._plans.ask(pattern.id, *sent)
 
+    def _ensure_alive(self) -> None:
+        """Threads that died, from whatever cause, are replaced."""
+        if self._running and not self._asleep:
+            self._worker.ensure_alive()
+            self._historian.ensure_alive()
+
     def _window_finished(self, batch: Batch) -> None:
+        self._ensure_alive()
         self._historian.submit(batch)
         self._alerting.window(batch)
 
@@ -317,7 +324,7 @@ class Autopilot:
         return self._intake_read(lambda intake: intake.windows.series())
 
     def _intake_read(self, question: Callable[[Intake], Answer]) -> Answer:
-        self._worker.ensure_alive()
+        self._ensure_alive()
         with self._worker.lock:
             return question(self._worker.catch_up())
 

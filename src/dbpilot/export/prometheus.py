@@ -69,6 +69,8 @@ class PilotCollector(Collector):
             "db_connections_created": ("Connections opened.", reading.created),
             "db_connections_closed": ("Connections closed.", reading.closed),
             "db_connections_failed": ("Attempts to connect that failed.", reading.failed),
+            "db_connections_checkouts": ("Connections asked for.", reading.checkouts),
+            "db_connections_wait_seconds": ("Time in which connections were waited for, in seconds.", reading.wait_s),
         }
         for name, (help_, value) in counters.items():
             yield CounterMetricFamily(f"{self._namespace}_{name}", help_, value=value)

@@ -20,8 +20,9 @@ MAX_WAITS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class PoolReading:
-    """One look at a pool; ``limit`` is the most connections it may open at once."""
+    """One look at a pool: connections that are open, in use and idle; ``limit`` is the most it may open at once."""
 
+    total: int | Unsupported
     in_use: int | Unsupported
     idle: int | Unsupported
     limit: int | Unsupported
@@ -132,11 +133,12 @@ class ConnectionWatch:
                 f"{type(pool).__name__} keeps no connections that could be counted",
                 "create the engine with the default pool class, QueuePool",
             )
-            return PoolReading(none, none, none, *rest)
+            return PoolReading(none, none, none, none, *rest)
         # SQLAlchemy has no public reader for the limit; -1 stands for "without limit".
         overflow = pool._max_overflow
         limit = pool.size() + overflow if overflow >= 0 else Unsupported("the pool has no limit", "set max_overflow")
-        return PoolReading(pool.checkedout(), pool.checkedin(), limit, *rest)
+        in_use, idle = pool.checkedout(), pool.checkedin()
+        return PoolReading(in_use + idle, in_use, idle, limit, *rest)
 
     def _got(self, wait_s: float, connection: object) -> None:
         with self._counting:

@@ -111,7 +111,7 @@ class Listener:
                 if (
                     waiting % sample_every == 0
                     or execute_s >= watch_s
-                    or waits
+                    or (waits and _connection_id(context) in waits)
                     or (request is not None and request.wants_sample())
                 ):
                     detail = self._detail(context, statement, parameters, execute_s)
@@ -129,7 +129,7 @@ class Listener:
                         rows = len(parameters)
                     pending.append((text, ended, execute_s, 0.0, 0.0, rows, request, detail))
                 else:
-                    pending.dropped += 1
+                    self._recorder.lose(pending)
             except Exception:  # noqa: BLE001 - the border to the application: no fault of ours may reach its statement
                 self.failures += 1
 
@@ -146,7 +146,7 @@ class Listener:
 
     def _detail(self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float) -> Detail:
         """What is worth knowing of a slow or sampled statement, or of one whose connection was waited for."""
-        wait_s = self._waits.pop(id(context.root_connection.connection.dbapi_connection), 0.0) if self._waits else 0.0
+        wait_s = self._waits.pop(_connection_id(context), 0.0) if self._waits else 0.0
         detail = Detail(calling_frame(), lazy_relationship(context), wait_s=wait_s)
         if execute_s >= self._config.watch_s:
             detail.sent = (statement, parameters)
@@ -189,7 +189,7 @@ class Listener:
                 if len(pending) < limit:
                     pending.append((text, ticks(), execute_s, fetch_s, first_row_s, rows, request, detail))
                 else:
-                    pending.dropped += 1
+                    self._recorder.lose(pending)
             except Exception:  # noqa: BLE001 - as above
                 self.failures += 1
 
@@ -202,3 +202,7 @@ class Listener:
             detail.error = self._dialect.error_class(cursor.error)
             cursor.error = None  # it holds the frames it went through
         return detail
+
+
+def _connection_id(context: ExecutionContext) -> int:
+    return id(context.root_connection.connection.dbapi_connection)

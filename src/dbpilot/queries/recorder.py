@@ -96,8 +96,10 @@ class Recorder:
     the thread it runs in. Appending to a list and removing from one are single steps of the interpreter.
     """
 
-    def __init__(self, max_pending: int) -> None:
+    def __init__(self, max_pending: int, at_loss: Callable[[], None] = lambda: None) -> None:
+        """``at_loss`` is called when an execution is dropped: perhaps nobody takes them any more."""
         self.limit = max_pending
+        self._at_loss = at_loss
         self._pending: list[_Pending] = []
         self._dropped_before = 0
         self.mine = Buffer(self._pending.append)
@@ -108,7 +110,12 @@ class Recorder:
         if len(pending) < self.limit:
             pending.append(execution)
         else:
-            pending.dropped += 1
+            self.lose(pending)
+
+    def lose(self, pending: "_Pending") -> None:
+        """An execution is dropped, and counted."""
+        pending.dropped += 1
+        self._at_loss()
 
     def take(self) -> Iterator[Execution]:
         """Everything that waits now, thread by thread; what is appended meanwhile may wait for the next time.
