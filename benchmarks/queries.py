@@ -134,7 +134,7 @@ def threads(folder: Path) -> Iterator[Figure]:
     for _ in range(5):
         for name in taken:
             with ExitStack() as stack:
-                engine = sa.create_engine("sqlite://", connect_args={"check_same_thread": False})  # one per thread
+                engine = sa.create_engine("sqlite://", pool_size=2 * THREADS, connect_args={"check_same_thread": False})
                 if name == "empty listeners":
                     _empty_listeners(engine, stack)
                 pilot = _watch(engine, stack, folder, fetch_timing=False) if name == "pilot" else None

@@ -2,11 +2,13 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from alembic.config import Config
 from sqlalchemy.exc import OperationalError
 
 from dbpilot import Autopilot, ConfigError, PilotConfig, StoreError
+from dbpilot.history.sql_store import SqlStore
 from dbpilot.history.store import Batch, MemoryStore
 from dbpilot.history.tally import Tally
 
@@ -330,3 +333,102 @@ def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=name):
         PilotConfig.from_env()
+
+
+def test_a_worker_that_died_is_replaced_and_nothing_is_lost(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(drain_s=600), store=MemoryStore()) as pilot:
+        _select(engine, 2)
+        pilot._worker._stopping.set()
+        assert pilot._worker._thread is not None
+        pilot._worker._thread.join()
+        pilot._worker._stopping.clear()
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 2
+        assert pilot.performance_summary(1).watching.restarts == 1
+        assert pilot._worker._thread.is_alive()
+
+
+def test_a_dead_worker_is_replaced_by_the_first_statement_that_is_dropped(engine: sa.Engine) -> None:
+    config = PilotConfig.model_validate({"queries": {"drain_s": 0.01, "max_pending": 5}})
+    with Autopilot(engine, config, store=MemoryStore()) as pilot:
+        pilot._worker._stopping.set()
+        assert pilot._worker._thread is not None
+        pilot._worker._thread.join()
+        pilot._worker._stopping.clear()
+        _select(engine, 6)
+        assert pilot._worker.restarts == 1
+        assert pilot._worker._thread.is_alive()
+        assert pilot.performance_summary(1).watching.dropped == 1
+
+
+def test_a_second_pilot_on_one_engine_is_refused(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        with pytest.raises(ConfigError, match="another pilot"):
+            Autopilot(engine, _config(), store=MemoryStore()).start()
+        _select(engine, 3)
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 3
+    with Autopilot(engine, _config(), store=MemoryStore()) as another:
+        _select(engine)
+        assert sum(line.calls for line in another.query_stats(1, 10).patterns) == 1
+
+
+def test_an_engine_that_is_disposed_is_watched_on(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        _select(engine)
+        engine.dispose()
+        _select(engine)
+        assert pilot.connections().checkouts == 2
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 2
+    assert "connect" not in vars(engine.pool)
+    assert "do_execute" not in vars(engine.dialect)
+
+
+def test_a_program_that_never_stops_its_pilot_leaves_what_it_saw(tmp_path: Path) -> None:
+    program = f"""
+import sqlalchemy as sa
+from dbpilot import Autopilot, PilotConfig
+engine = sa.create_engine("sqlite:///{tmp_path}/application.sqlite3")
+pilot = Autopilot(engine, PilotConfig.model_validate({{"history": {{"url": "sqlite:///{tmp_path}/history.sqlite3"}}}}))
+pilot.start()
+with engine.connect() as connection:
+    connection.execute(sa.text("SELECT 1")).all()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    config = PilotConfig.model_validate({"history": {"url": f"sqlite:///{tmp_path}/history.sqlite3"}})
+    reader = Autopilot(sa.create_engine(f"sqlite:///{tmp_path}/application.sqlite3"), config)
+    assert [line.calls for line in reader.query_stats(1, 10).patterns] == [1]
+
+
+def test_a_full_disk_loses_no_statement_and_says_so(engine: sa.Engine, tmp_path: Path) -> None:
+    store = SqlStore(f"sqlite:///{tmp_path}/history.sqlite3", "shop")
+    store.maintain(datetime.now(UTC))
+    store.close()
+    sa.event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
+    config = PilotConfig.model_validate({"queries": {"window_s": 1, "drain_s": 0.01}})
+    with Autopilot(engine, config, store=store) as pilot:
+        _select(engine, 3)
+        deadline = time.monotonic() + 10
+        while pilot._historian.error is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "full" in str(pilot._historian.error)
+        report = pilot.query_stats(1, 10)
+        assert "full" in str(report.history_error)
+        assert sum(line.calls for line in report.patterns) == 3
+
+
+def test_other_listeners_of_the_application_are_called_as_before(engine: sa.Engine) -> None:
+    called: list[str] = []
+    sa.event.listen(engine, "do_execute", lambda *_: called.append("before"))
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        sa.event.listen(engine, "do_execute", lambda *_: called.append("after"))
+        _select(engine)
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 1
+    assert called == ["before", "after"]
+
+
+def test_a_watched_cursor_looks_like_the_drivers_own(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()), engine.connect() as connection:
+        cursor = connection.execute(sa.text("SELECT 1 AS one")).cursor
+        assert isinstance(cursor, sqlite3.Cursor)
+        assert cursor.connection is connection.connection.dbapi_connection
+        cursor.arraysize = 7
+        assert cursor.arraysize == 7

@@ -65,12 +65,12 @@ class PilotCollector(Collector):
         for name, (help_, value) in gauges.items():
             if not isinstance(value, Unsupported):  # what cannot be known is absent, not zero
                 yield GaugeMetricFamily(f"{self._namespace}_{name}", help_, value=value)
-        counters = {
+        counters: dict[str, tuple[str, float]] = {
             "db_connections_created": ("Connections opened.", reading.created),
             "db_connections_closed": ("Connections closed.", reading.closed),
             "db_connections_failed": ("Attempts to connect that failed.", reading.failed),
             "db_connections_checkouts": ("Connections asked for.", reading.checkouts),
             "db_connections_wait_seconds": ("Time in which connections were waited for, in seconds.", reading.wait_s),
         }
-        for name, (help_, value) in counters.items():
-            yield CounterMetricFamily(f"{self._namespace}_{name}", help_, value=value)
+        for name, (help_, count) in counters.items():
+            yield CounterMetricFamily(f"{self._namespace}_{name}", help_, value=count)
