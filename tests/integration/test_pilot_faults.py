@@ -405,14 +405,16 @@ def test_a_full_disk_loses_no_statement_and_says_so(engine: sa.Engine, tmp_path:
     sa.event.listen(store._engine, "connect", lambda connection, _: connection.execute("PRAGMA max_page_count = 1"))
     config = PilotConfig.model_validate({"queries": {"window_s": 1, "drain_s": 0.01}})
     with Autopilot(engine, config, store=store) as pilot:
-        _select(engine, 3)
+        with engine.connect() as connection:  # so many that they do not fit into what the file has already
+            for number in range(300):
+                connection.execute(sa.text(f"SELECT 1 AS a_rather_long_name_number_{number}")).all()
         deadline = time.monotonic() + 10
         while pilot._historian.error is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert "full" in str(pilot._historian.error)
-        report = pilot.query_stats(1, 10)
+        report = pilot.query_stats(1, 1000)
         assert "full" in str(report.history_error)
-        assert sum(line.calls for line in report.patterns) == 3
+        assert sum(line.calls for line in report.patterns) == 300
 
 
 def test_other_listeners_of_the_application_are_called_as_before(engine: sa.Engine) -> None:
