@@ -153,3 +153,70 @@ def test_a_statement_without_end_is_cut_and_says_so() -> None:
     long = "SELECT a FROM t WHERE " + " OR ".join(f"c{number} = 1" for number in range(MAX_TEXT))
     assert len(fingerprint(long, SQLITE).text) < 2 * MAX_TEXT
     assert fingerprint(long, SQLITE).text.endswith(" ...")
+
+
+PIECES = (
+    "SELECT",
+    "IN (",
+    "VALUES (",
+    "ARRAY[",
+    "(",
+    ")",
+    ",",
+    "'",
+    "''",
+    "\\'",
+    '"',
+    "`",
+    "$$",
+    "$a$",
+    "--",
+    "/*",
+    "*/",
+    "/*+",
+    "#",
+    "\n",
+    " ",
+    "1",
+    "1.5e",
+    "0x",
+    "-",
+    "+",
+    "::int",
+    ".",
+    "[",
+    "]",
+    "%s",
+    "?",
+    ":a",
+    "__[POSTCOMPILE_",
+    "NULL",
+    "a",
+    "한글",
+    "),(",
+    "1,1,",
+    "('a'),",
+    "\x00",
+    "\x1f",
+    "\ud800",
+    "@>",
+    "E'",
+    "U&'",
+    "_utf8'",
+)
+
+
+@pytest.mark.parametrize("syntax", ALL, ids=lambda syntax: syntax.name)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=40), times=st.integers(1, 300))
+def test_broken_statements_of_any_depth_have_a_fingerprint(syntax: Syntax, pieces: list[str], times: int) -> None:
+    statement = "".join(pieces) * times
+    assert fingerprint(statement, syntax).text == fingerprint(statement, syntax).text
+
+
+def test_spacing_comments_and_the_case_of_keywords_make_no_difference() -> None:
+    plain = "SELECT t.key FROM t JOIN u ON t.id = u.id WHERE a IN (1, 2) AND b = -5 ORDER BY c LIMIT 3"
+    odd = (
+        "select t.key /* it's */ from t\njoin u on t.id=u.id where a in ( 1 /* x */ , 2 )and b = - 5 order by c limit 3"
+    )
+    for syntax in ALL:
+        assert fingerprint(plain, syntax).id == fingerprint(odd, syntax).id

@@ -79,6 +79,8 @@ TIGHT_AFTER: Final = frozenset({"(", "[", ".", "::"})
 VALUE: Final = "\0"
 """Stands for a value among the tokens: no statement holds it, while a question mark is PostgreSQL's jsonb operator.
 Several values with commas between are one token of several such signs."""
+MAX_VALUES: Final = 50
+"""Of so many VALUES in one statement the rows are collapsed; more there are only where somebody tries us."""
 LISTS: Final = frozenset({"IN", "ARRAY"})
 NUMBER: Final = re.compile(r"(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][+-]?\d+)?|0[xXbBoO][0-9a-fA-F_]+")
 
@@ -131,7 +133,7 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
         statement = statement.replace("\0", " ").replace("\x1f", " ").rstrip()
     if "$" in statement and syntax.dollar_quoted is not None:
         statement = syntax.dollar_quoted.sub(lambda match: "''" if match[1] else match[0], statement)
-    tokens = _normalised(statement, syntax)
+    tokens = _normalised(statement, syntax, syntax.tokens)
     if "VALUES" in tokens:
         tokens = _collapse_rows(tokens)
     while tokens and tokens[-1] == ";":
@@ -139,13 +141,15 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
     return tokens
 
 
-def _normalised(statement: str, syntax: Syntax) -> list[str]:  # noqa: C901 - each token of each statement passes here
+def _normalised(  # noqa: C901 - each token of each statement passes here
+    statement: str, syntax: Syntax, pattern: re.Pattern[str]
+) -> list[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     tokens: list[str] = []
     push, at_once = tokens.append, KEYWORDS_AS_WRITTEN.get
     quote = '"' if syntax.names_may_be_values else ""
     last = ""
-    for name, sign, run, prefixed, rest in syntax.tokens.findall(statement):
+    for name, sign, run, prefixed, rest in pattern.findall(statement):
         if rest and (rest[0].isalpha() or rest[0] == "_"):
             name = rest
         if name:
@@ -181,7 +185,7 @@ def _normalised(statement: str, syntax: Syntax) -> list[str]:  # noqa: C901 - ea
                 last = _operator(rest)
                 push(last)
         elif not _is_row(tokens):  # what looks like more rows is something else: its brackets count
-            tokens += [",", *_normalised(rest[1:], syntax)]
+            tokens += [",", *_normalised(rest[1:], syntax, syntax.tokens_of_rows)]
             last = tokens[-1]
     return tokens
 
@@ -205,7 +209,7 @@ def _push_values(tokens: list[str], count: int) -> str:
     if last in ("-", "+") and not _ends_operand(tokens[-2] if len(tokens) > 1 else ""):
         tokens.pop()
         last = tokens[-1] if tokens else ""
-    if last == "," and tokens[-2][:1] == VALUE:
+    if last == "," and len(tokens) > 1 and tokens[-2][:1] == VALUE:
         tokens.pop()
         count += len(tokens.pop())
         last = tokens[-1] if tokens else ""
@@ -249,15 +253,14 @@ def _ends_operand(token: str) -> bool:
 
 def _collapse_rows(tokens: list[str]) -> list[str]:
     """``VALUES (?, f(?)), (?, f(?))`` becomes ``VALUES (?, f(?))``; rows of another shape stay."""
-    kept: list[str] = []
-    rest = 0
-    while "VALUES" in tokens[rest:]:
-        first = tokens.index("VALUES", rest) + 1
-        kept += tokens[rest:first]
-        row = _group(tokens, first) if tokens[first : first + 1] == ["("] else []
-        kept += [*row[:1], *_collapse_rows(row[1:])]  # a row may hold rows itself
-        rest = _after_equal_rows(tokens, first + len(row), row) if row else first
-    return kept + tokens[rest:]
+    places = [place for place, token in enumerate(tokens) if token == "VALUES"]
+    for place in reversed(places[:MAX_VALUES]):  # the inner ones first: a row may hold rows itself
+        first = place + 1
+        if tokens[first : first + 1] == ["("]:
+            row = _group(tokens, first)
+            end = first + len(row)
+            tokens[end:] = tokens[_after_equal_rows(tokens, end, row) :]
+    return tokens
 
 
 def _after_equal_rows(tokens: list[str], position: int, row: list[str]) -> int:

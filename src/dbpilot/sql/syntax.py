@@ -30,10 +30,11 @@ HINT = r"/\*!\d*|/\*\+|\*/"
 # Signs that are whole operators wherever they stand alone; a comma before a bracket may begin another row.
 SIGN = r"[()\];]|,(?!\s*\()|[=<>](?![=<>~!@#%^&|`?*/+-])"
 OPERATOR = r"::|->>|->|#>>|#>|@>|<@|\?\||\?&|<=>|<>|!=|<=|>=|<<|>>|==|\|\||&&|:=|%%|\S"
-# PostgreSQL's rule: the longest run of these signs, which ends in + or - only if it has one of the rarer ones.
+# PostgreSQL's rule: the longest run of these signs, which ends in + or - only if it has one of the rarer ones; 63 at
+# the most.
 PG_OPERATOR = (
-    r"[(),;\[\].]|::|:=|(?:(?!--|/\*)[*/<>=+-])*(?:%%|[~!@#^&|`?%])(?:(?!--|/\*)[*/<>=~!@#^&|`?%+-])*"
-    r"|(?:(?!--|/\*)[*/<>=+-])*[*/<>=]|\S"
+    r"[(),;\[\].]|::|:=|(?:(?!--|/\*)[*/<>=+-]){0,63}(?:%%|[~!@#^&|`?%])(?:(?!--|/\*)[*/<>=~!@#^&|`?%+-]){0,63}"
+    r"|(?:(?!--|/\*)[*/<>=+-]){0,63}[*/<>=]|\S"
 )
 
 
@@ -55,6 +56,9 @@ class Syntax:
     """Matches one token and the white space before it; together its matches leave no gap. The groups: names with
     dots between; a frequent sign; a run of values with commas between; a value that begins like a name; rows of values
     that follow another row, or any other name or operator. None takes part in a comment."""
+
+    tokens_of_rows: re.Pattern[str]
+    """The same, rows taken apart as anything else."""
 
     value: re.Pattern[str]
     """Matches one value of such a run."""
@@ -85,11 +89,16 @@ def _syntax(
     run = rf"(?:{one})(?:\s*,\s*[-+]?(?:{one}))*"
     cell = rf"[-+]?(?:{prefixed}|{one})|(?i:NULL|TRUE|FALSE)\b"
     row = rf",\s*\(\s*(?:{cell})(?:\s*,\s*(?:{cell}))*\s*\)"
-    tokens = (
-        rf"\s*(?:({plain})|({SIGN})|({run})|({EXPANDING}|{prefixed})"
-        rf"|{comment}|{block_comment}|({row}(?:\s*{row})*|{WORD}{dotted}|{HINT}|{operator}))"
+    before = rf"\s*(?:({plain})|({SIGN})|({run})|({EXPANDING}|{prefixed})|{comment}|{block_comment}|("
+    after = rf"{WORD}{dotted}|{HINT}|{operator}))"
+    return Syntax(
+        name,
+        re.compile(rf"{before}{row}(?:\s*{row})*|{after}", re.DOTALL),
+        re.compile(f"{before}{after}", re.DOTALL),
+        re.compile(one, re.DOTALL),
+        dollar_quoted,
+        names_may_be_values,
     )
-    return Syntax(name, re.compile(tokens, re.DOTALL), re.compile(one, re.DOTALL), dollar_quoted, names_may_be_values)
 
 
 MYSQL: Final = _syntax(
