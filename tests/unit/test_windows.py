@@ -7,7 +7,7 @@ from dbpilot.config import QueriesConfig
 from dbpilot.history.store import OTHER_ID, Event, Pattern
 from dbpilot.queries.callsite import Frame
 from dbpilot.queries.intake import MAX_SLOW_PER_WINDOW, Intake
-from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
+from dbpilot.queries.receipts import MAX_LINES_KEPT, N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Detail, Execution
 from dbpilot.queries.request import Request
 from dbpilot.queries.slow import SLOW, redacted
@@ -170,6 +170,16 @@ def test_receipts_are_bounded() -> None:
     found = intake.receipts.find(requests[-1].id)
     assert found is not None
     assert (len(found.body["lines"]), found.body["calls"]) == (101, 301)
+
+
+def test_receipts_of_large_requests_are_fewer() -> None:
+    intake = _intake()
+    for number in range(MAX_LINES_KEPT // 100 + 50):
+        request = Request(f"r{number}")
+        for column in range(100):
+            intake.add(_ran(f"SELECT c{column} FROM t", request=request), CLOCK.now())
+    latest = intake.receipts.latest()
+    assert MAX_LINES_KEPT - 100 <= sum(len(event.body["lines"]) for event in latest) <= MAX_LINES_KEPT + 100
 
 
 def test_where_a_pattern_runs_is_sampled_per_window() -> None:

@@ -72,19 +72,20 @@ class LatencyHistogram:
         twin.first, twin.counts, twin._later = self.first, self.counts[:], list(self._later)
         return twin
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """What was merged is counted here, and no longer held."""
         while self._later:
             for bucket, count in self._later.pop().items():
                 self.count(bucket, count)
 
     def items(self) -> Iterator[tuple[int, int]]:
         """The numbers and counts of the buckets that were hit, in order."""
-        self._settle()
+        self.settle()
         return ((bucket, count) for bucket, count in enumerate(self.counts, self.first) if count)
 
     def quantile(self, share: float) -> float | None:
         """The duration in seconds that ``share`` (0 to 1) of all stayed at or below; None when nothing was counted."""
-        self._settle()
+        self.settle()
         sums = list(accumulate(self.counts))
         if not sums or not sums[-1]:
             return None
@@ -93,7 +94,7 @@ class LatencyHistogram:
 
     def at_most(self, bound_s: float) -> int:
         """How many durations lie in buckets up to the one of ``bound_s``."""
-        self._settle()
+        self.settle()
         return sum(self.counts[: max(0, bucket_of(bound_s) - self.first + 1)])
 
 

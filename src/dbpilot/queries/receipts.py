@@ -15,6 +15,8 @@ RECEIPT: Final = "receipt"
 N_PLUS_ONE: Final = "n_plus_one"
 MAX_LINES: Final = 100
 """Patterns told apart in one request."""
+MAX_LINES_KEPT: Final = 10_000
+"""Patterns told apart in all requests together: a few megabytes."""
 MAX_REMARKABLE: Final = 20
 MAX_ORDINARY: Final = 5
 """Receipts that go to the history per window: of requests with slow, failed or repeated statements, and of others."""
@@ -103,6 +105,7 @@ class Receipts:
         self._least = n_plus_one
         self._open: OrderedDict[str, Receipt] = OrderedDict()
         self._touched: dict[str, Receipt] = {}
+        self._lines = 0
 
     def add(self, request: Request, pattern: Pattern, execution: Execution, at: datetime, slow: bool) -> None:
         """One execution ran in that request and ended ``at``."""
@@ -115,14 +118,17 @@ class Receipts:
         line = lines.get(pattern.id)
         if line is None:
             id_ = pattern.id if len(lines) < MAX_LINES else OTHER_ID
+            self._lines += id_ not in lines
             line = lines.setdefault(id_, Line(id_, pattern.operation if id_ == pattern.id else "OTHER"))
         line.add(execution, slow)
 
     def _begin(self, request: Request, at: datetime) -> Receipt:
+        known = self._open.pop(request.id, None)  # the same id came from outside before
+        self._lines -= len(known.lines) if known else 0
         receipt = self._open[request.id] = Receipt(request, at, at)
-        self._open.move_to_end(request.id)
-        while len(self._open) > max(self._kept, 1):
-            self._open.popitem(last=False)
+        while len(self._open) > max(self._kept, 1) or (self._lines > MAX_LINES_KEPT and len(self._open) > 1):
+            _, oldest = self._open.popitem(last=False)
+            self._lines -= len(oldest.lines)
         return receipt
 
     def find(self, request_id: str) -> Event | None:

@@ -35,6 +35,7 @@ class Series:
         self.slow_failed += slow_failed
         self.total_s += tally.total_s
         self.histogram.merge(tally.histogram)
+        self.histogram.settle()  # it lives as long as the process: it must not hold every window that it ever saw
 
 
 SeriesByKey = dict[tuple[str, str], Series]
