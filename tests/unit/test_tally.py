@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dbpilot.history.block import Block, added_up, block_of, merged
 from dbpilot.history.tally import LatencyHistogram, Tally, bucket_of, middle_of
 
 durations = st.floats(min_value=1e-7, max_value=1e5)
@@ -76,3 +77,21 @@ def test_merged_tallies_count_as_if_counted_once() -> None:
     assert list(apart[0].histogram.items()) == list(whole.histogram.items())
     assert (apart[0].calls, apart[0].slow, apart[0].errors) == (whole.calls, whole.slow, whole.errors)
     assert (apart[0].min_s, apart[0].max_s, apart[0].last_seen) == (whole.min_s, whole.max_s, whole.last_seen)
+
+
+def test_blocks_of_thousands_of_patterns_add_up_to_the_sums_of_their_tallies() -> None:
+    counted: dict[str, Tally] = {}
+    blocks = []
+    for process in range(3):
+        tallies = {f"{number:016x}": Tally() for number in range(process * 700, 2500 + process * 300)}
+        for number, (id_, tally) in enumerate(tallies.items()):
+            for call in range(1 + number % 3):
+                tally.add(NOON, 1e-6 * (number + 1) * (call + 1), 0.0, 1, "E" if number % 50 == 0 else None, 1.0)
+            counted.setdefault(id_, Tally()).merge(tally)
+        blocks.append(block_of(tallies))
+    stored = Block.from_bytes(merged(blocks).to_bytes(compressed=True))
+    total = added_up([stored])
+    assert total.keys() == counted.keys()
+    for id_, tally in counted.items():
+        assert (total[id_].calls, total[id_].errors) == (tally.calls, tally.errors)
+        assert list(total[id_].histogram.items()) == list(tally.histogram.items())

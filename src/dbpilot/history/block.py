@@ -26,6 +26,8 @@ HEAD: Final = struct.Struct("<III?")
 OTHER_NUMBER: Final = 2**64 - 1
 NARROW: Final = 2**32 - 1
 """Counts above it need eight bytes instead of four."""
+ROWS_AT_ONCE: Final = 1_000
+"""Patterns whose histograms are added up in one table, of a few megabytes; thousands at once would be a hundred."""
 SUMS: Final = ("calls", "slow", "rows", "total_s", "fetch_s", "first_row_s", "wait_s")
 
 Ids: TypeAlias = NDArray[np.uint64]
@@ -128,16 +130,30 @@ def block_of(tallies: dict[str, Tally]) -> Block:
 def merged(blocks: Sequence[Block]) -> Block:
     """The blocks added up by pattern."""
     frame = _Frame(blocks)
-    rows = [np.repeat(row_of, block.lengths) for block, row_of in zip(blocks, frame.rows_of, strict=True)]
-    buckets = np.concatenate([block.buckets for block in blocks]).astype(np.int64)
-    counts = np.concatenate([block.counts for block in blocks])
-    width = int(buckets.max(initial=0)) + 1
-    totals = np.bincount(np.concatenate(rows) * width + buckets, counts, len(frame.ids) * width).astype(np.int64)
-    cells = np.flatnonzero(totals)
-    lengths = np.bincount(cells // width, minlength=len(frame.ids))
-    return replace(
-        frame.block, lengths=lengths.astype(np.uint32), buckets=(cells % width).astype(np.uint16), counts=totals[cells]
+    end = len(frame.ids)
+    rows = np.concatenate(
+        [np.repeat(row_of, block.lengths) for block, row_of in zip(blocks, frame.rows_of, strict=True)]
     )
+    buckets = np.concatenate([block.buckets for block in blocks])
+    counts = np.concatenate([block.counts for block in blocks])
+    parts = [_histograms(rows, buckets, counts, first, end) for first in range(0, max(end, 1), ROWS_AT_ONCE)]
+    lengths, buckets, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return replace(frame.block, lengths=lengths, buckets=buckets, counts=counts)
+
+
+def _histograms(
+    rows: NDArray[np.intp], buckets: NDArray[np.uint16], counts: NDArray[Any], first: int, end: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16], Ints]:
+    """Lengths, buckets and counts of the rows from ``first`` on, as many as are added up at once."""
+    height = min(ROWS_AT_ONCE, end - first)
+    if height < end:
+        some = (rows >= first) & (rows < first + height)
+        rows, buckets, counts = rows[some] - first, buckets[some], counts[some]
+    width = int(buckets.max(initial=0)) + 1
+    table = np.bincount(rows * width + buckets, counts, height * width)
+    cells = np.flatnonzero(table)
+    lengths = np.bincount(cells // width, minlength=height)
+    return lengths.astype(np.uint32), (cells % width).astype(np.uint16), table[cells].astype(np.int64)
 
 
 def added_up(blocks: Iterable[Block]) -> dict[str, Tally]:
