@@ -85,12 +85,12 @@ LISTS: Final = frozenset({"IN", "ARRAY"})
 NUMBER: Final = re.compile(r"(?:\d[\d_]*(?:\.[\d_]*)?|\.\d+)(?:[eE][+-]?\d+)?|0[xXbBoO][0-9a-fA-F_]+")
 
 ODD: Final = "\0odd"
-KEYWORDS_AS_WRITTEN: Final = {
+AT_ONCE: Final = {
     form: word if word in RESERVED - VALUE_WORDS else ODD
     for word in ODD_WORDS
     for form in (word, word.lower(), word.capitalize())
-}
-"""Most keywords are found here at once; those that may be something else are ODD."""
+} | {sign: sign for sign in "( ) [ ] , ; . + - * / = < > <> != <= >= || ::".split()}
+"""Most keywords and signs are found here at once; words that may be something else are ODD."""
 
 
 class Fingerprint(NamedTuple):
@@ -146,47 +146,45 @@ def _normalised(  # noqa: C901 - each token of each statement passes here
 ) -> list[str]:
     """The tokens, values replaced; a sign in front of a number goes with it, and ``'a' 'b'`` is one value."""
     tokens: list[str] = []
-    push, at_once = tokens.append, KEYWORDS_AS_WRITTEN.get
-    quote = '"' if syntax.names_may_be_values else ""
+    push, at_once, kinds = tokens.append, AT_ONCE.get, syntax.kinds
     last = ""
-    for name, sign, run, prefixed, rest in pattern.findall(statement):
-        if rest and (rest[0].isalpha() or rest[0] == "_"):
-            name = rest
-        if name:
-            word = at_once(name)
-            if word is None:
-                word = name
-                if last in BEFORE_ODD or not (name.islower() or name.upper() not in ODD_WORDS) or name[0] == quote:
-                    word = _word(name, tokens, last, syntax)
-            elif word == ODD:
-                word = _word(name, tokens, last, syntax)
+    for token in pattern.findall(statement):
+        word = at_once(token)
+        if word is None:
+            kind = kinds[token[0]]
+            if kind == "prefixed":
+                kind = "one value" if ("'" in token or "[" in token) and syntax.prefixed.match(token) else "name"
+            elif kind == "perhaps":
+                kind = "value" if token[1:2].isalnum() or token[1:2] in ("_", "(") else "rest"
+            if kind == "name" and last not in BEFORE_ODD and (token.islower() or token.upper() not in ODD_WORDS):
+                word = token
+            elif kind in ("name", "odd"):
+                word = ODD
+            elif kind in ("value", "one value"):
+                is_list = last == "(" and len(tokens) > 1 and tokens[-2] in LISTS
+                count = 1 if is_list or kind != "value" or "," not in token else len(syntax.value.findall(token))
+                if last[:1] == VALUE or (last in BEFORE_LIST and not is_list):
+                    last = _push_values(tokens, count)
+                    continue
+                word = VALUE * count
+                if last in BEFORE_TABLE and token[0].isdigit() and not NUMBER.fullmatch(token):
+                    word = token  # MariaDB's names may begin with a digit
+            elif token[0] == ",":
+                if not _is_row(tokens):  # what looks like more rows is something else: its brackets count
+                    tokens += [",", *_normalised(token[1:], syntax, syntax.tokens_of_rows)]
+                    last = tokens[-1]
+                continue
+            elif kind == "comment" or token[:2] == "--" or (token[:2] == "/*" and token[2:3] not in ("!", "+")):
+                continue
+            else:
+                word = _operator(token)
+        if word == ODD:
+            word = _word(token, tokens, last, syntax)
             if word == VALUE:
                 last = _push_values(tokens, 1)
-            else:
-                push(word)
-                last = word
-        elif sign:
-            push(sign)
-            last = sign
-        elif run or prefixed:
-            if last not in BEFORE_LIST and last[:1] != VALUE:
-                if last in BEFORE_TABLE and run[:1].isdigit() and not NUMBER.fullmatch(run):
-                    last = run  # MariaDB's names may begin with a digit
-                else:
-                    last = VALUE * len(syntax.value.findall(run)) if "," in run else VALUE
-                push(last)
-            elif last == "(" and len(tokens) > 1 and tokens[-2] in LISTS:
-                last = VALUE
-                push(VALUE)
-            else:
-                last = _push_values(tokens, len(syntax.value.findall(run)) if "," in run else 1)
-        elif rest[:1] != "," or rest == ",":
-            if rest:  # otherwise it is a comment
-                last = _operator(rest)
-                push(last)
-        elif not _is_row(tokens):  # what looks like more rows is something else: its brackets count
-            tokens += [",", *_normalised(rest[1:], syntax, syntax.tokens_of_rows)]
-            last = tokens[-1]
+                continue
+        push(word)
+        last = word
     return tokens
 
 
