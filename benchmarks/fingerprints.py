@@ -2,22 +2,23 @@
 
 python -m benchmarks.fingerprints [--regress FOLDER]
 
-FOLDER holds the suite's .sql files; the source archive of pglast, among others, has them. Its scanner, which is
-PostgreSQL's own, says what is a literal: ``pip install pglast``. Without FOLDER only the speed is measured.
+FOLDER holds the suite's .sql files; see benchmarks/regress.py for where they are. PostgreSQL's own scanner says what is
+a literal, and a real server which statements it groups together. Without FOLDER only the speed is measured.
 """
 
 import argparse
 import random
 import re
 import timeit
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
 import sqlglot
 
+from benchmarks.agreement import agreement
+from benchmarks.regress import Token, joined, regression_statements, replaced
 from benchmarks.report import Figure, publish
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import POSTGRESQL
@@ -25,9 +26,6 @@ from dbpilot.sql.syntax import POSTGRESQL
 SEED: Final = 7
 PEER: Final = "sqlglotc tokenizer"
 GOAL: Final = 0.6
-DML: Final = re.compile(r"\s*(?:select|insert|update|delete|with|values|merge|table|\()", re.IGNORECASE)
-LITERALS: Final = frozenset({"ICONST", "FCONST", "SCONST", "USCONST", "BCONST", "XCONST"})
-GAPS: Final = (" ", "\n", "\t  ", ' /* it\'s; a "comment" */ ', " -- don't\n")
 VALUE_WORDS: Final = frozenset({"NULL_P", "TRUE_P", "FALSE_P"})
 
 
@@ -74,47 +72,6 @@ def _us(work: Callable[[], Any], length: int) -> float:
     return min(timeit.repeat(work, number=number, repeat=9)) / number * 1e6
 
 
-@dataclass(frozen=True)
-class Token:
-    """One token of PostgreSQL's scanner."""
-
-    kind: str
-    text: str
-
-    @property
-    def is_literal(self) -> bool:
-        """Whether it is a value written out."""
-        return self.kind in LITERALS
-
-
-def regression_statements(folder: Path) -> Iterator[list[Token]]:
-    """The suite's single statements that read or change rows, as tokens."""
-    pglast = _pglast()
-    for path in sorted(folder.rglob("*.sql")):
-        text = re.sub(r"(?m)^\\.*$", "", path.read_text(errors="replace"))
-        for part in re.split(r";\s*\n", text):
-            if not DML.match(part) or "\\" in part.split("\n")[0][:1]:
-                continue
-            try:
-                pglast.parse_sql(part)
-                found = pglast.parser.scan(part)
-            except pglast.parser.ParseError:
-                continue
-            tokens = [Token(t.name, part[t.start : t.end + 1]) for t in found]
-            tokens = [token for token in tokens if token.kind not in ("SQL_COMMENT", "C_COMMENT")]
-            if tokens and sum(token.text == ";" for token in tokens) == 0:
-                yield tokens
-
-
-def _pglast() -> Any:
-    try:
-        import pglast
-        import pglast.parser
-    except ImportError:
-        raise SystemExit("PostgreSQL's scanner is not there: pip install pglast") from None
-    return pglast
-
-
 def rightness(folder: Path) -> Iterator[Figure]:
     """How many patterns move when only literals, or only spacing and comments, change; what leaks; what is merged."""
     rng, corpus = random.Random(SEED), list(regression_statements(folder))
@@ -144,28 +101,6 @@ EXAMPLES: Final = 12
 INNER: Final = r"\([^()]*\)"
 EQUAL_ROWS: Final = re.compile(rf"VALUES (\((?:[^()]|\((?:[^()]|{INNER})*\))*\))(?: , \1)+")
 """Rows of the same shape, one after the other, are one to every monitor."""
-
-
-def joined(tokens: Sequence[Token], rng: random.Random | None = None) -> str:
-    """The statement again, with one space or any white space and comments between its tokens."""
-    return "".join(token.text + (rng.choice(GAPS) if rng else " ") for token in tokens)
-
-
-def replaced(tokens: Iterable[Token], rng: random.Random) -> list[Token]:
-    """Other literals of the same kinds."""
-    return [Token(token.kind, _other(token, rng)) if token.is_literal else token for token in tokens]
-
-
-def _other(token: Token, rng: random.Random) -> str:
-    number = str(rng.randrange(1, 10**6))
-    others = {
-        "ICONST": number,
-        "FCONST": f"{number}.25",
-        "BCONST": "B'0101'",
-        "XCONST": "X'1F'",
-        "USCONST": f"U&'{number}'",
-    }
-    return others.get(token.kind, rng.choice([f"'{number}'", f"'it''s /* {number}'", f"'-- {number}'"]))
 
 
 def leaked(tokens: Sequence[Token]) -> bool:
@@ -211,6 +146,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--regress", type=Path, help="the folder of PostgreSQL's regression suite")
     options = parser.parse_args(arguments)
     figures = [*speed(), *(rightness(options.regress) if options.regress else ())]
+    if options.regress:
+        figures += agreement(options.regress)
     publish("fingerprints", SEED, figures)
 
 

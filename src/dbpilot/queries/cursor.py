@@ -15,61 +15,20 @@ class WatchedCursor:
 
     One is made for every statement that answers rows, so its own attributes are few and found at once: a class with
     ``__getattr__`` would pay five times as much for each of them. What else the driver's cursor has is forwarded by
-    properties of a subclass, made per driver by :func:`watched_class`.
+    properties of a subclass, made per driver by :func:`watched_class`, which has the fetching methods as well.
     """
 
-    __slots__ = ("_cursor", "description", "error", "fetch_s", "first_fetch_s", "known", "rows")
+    fetch_s = 0.0
+    first_fetch_s = 0.0
+    rows = 0
+    error: BaseException | None = None
 
-    _ticks: ClassVar[Any]
     _done: ClassVar[Any]
 
     def __init__(self, cursor: Any, known: Known) -> None:
         self._cursor = cursor
         self.known: Known | None = known
-        self.fetch_s = self.first_fetch_s = 0.0
-        self.rows = 0
-        self.error: BaseException | None = None
         self.description = cursor.description
-
-    def fetchone(self) -> Any:
-        """The next row, or None."""
-        started = self._ticks()
-        try:
-            row = self._cursor.fetchone()
-        except BaseException as error:
-            self.error = error
-            raise
-        self._fetched(started, row is not None)
-        return row
-
-    def fetchmany(self, *size: int, **named: int) -> Sequence[Any]:
-        """The next rows."""
-        started = self._ticks()
-        try:
-            rows: Sequence[Any] = self._cursor.fetchmany(*size, **named)
-        except BaseException as error:
-            self.error = error
-            raise
-        self._fetched(started, len(rows))
-        return rows
-
-    def fetchall(self) -> Sequence[Any]:
-        """All rows that are left."""
-        started = self._ticks()
-        try:
-            rows: Sequence[Any] = self._cursor.fetchall()
-        except BaseException as error:
-            self.error = error
-            raise
-        self._fetched(started, len(rows))
-        return rows
-
-    def _fetched(self, started: float, rows: int) -> None:
-        self.fetch_s += self._ticks() - started
-        if rows:
-            if not self.rows:
-                self.first_fetch_s = self.fetch_s
-            self.rows += rows
 
     def nextset(self) -> Any:
         """The next result of a statement that answers several."""
@@ -78,7 +37,7 @@ class WatchedCursor:
         return answer
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.fetchone, None)
+        return iter(self.fetchone, None)  # type: ignore[attr-defined]  # the subclass has it
 
     def __next__(self) -> Any:
         return next(iter(self))
@@ -110,11 +69,50 @@ def watched_class(
     cursor: Any, ticks: Callable[[], float], done: Callable[[WatchedCursor], None]
 ) -> type[WatchedCursor]:
     """A class for the cursors of this driver; ``done`` is told of each one's end, and takes its ``known``."""
-    own = {name for base in WatchedCursor.__mro__ for name in vars(base)}
+    own = {name for base in WatchedCursor.__mro__ for name in vars(base)} | {"_cursor", "known", "description"}
     others = {name: _forwarded(name) for name in dir(cursor) if name not in own and not name.startswith("__")}
     # ``isinstance`` asks for __class__ and sees the driver's.
-    body = {"__slots__": (), "_ticks": staticmethod(ticks), "_done": done, "__class__": _forwarded("__class__")}
-    return type("WatchedCursor", (WatchedCursor,), {**others, **body})
+    body = {"_done": done, "__class__": _forwarded("__class__")}
+    fetches = {"fetchone": _fetch_one(ticks), **{name: _fetch_some(name, ticks) for name in ("fetchmany", "fetchall")}}
+    return type("WatchedCursor", (WatchedCursor,), {**others, **fetches, **body})
+
+
+def _fetch_one(ticks: Callable[[], float]) -> Callable[[WatchedCursor], Any]:
+    def fetchone(self: WatchedCursor) -> Any:
+        started = ticks()
+        try:
+            row = self._cursor.fetchone()
+        except BaseException as error:
+            self.error = error
+            raise
+        self.fetch_s = fetch_s = self.fetch_s + ticks() - started
+        if row is not None:
+            if not self.rows:
+                self.first_fetch_s = fetch_s
+            self.rows += 1
+        return row
+
+    return fetchone
+
+
+def _fetch_some(name: str, ticks: Callable[[], float]) -> Callable[..., Sequence[Any]]:
+    """``fetchmany`` or ``fetchall``."""
+
+    def fetch(self: WatchedCursor, *size: int, **named: int) -> Sequence[Any]:
+        started = ticks()
+        try:
+            rows: Sequence[Any] = getattr(self._cursor, name)(*size, **named)
+        except BaseException as error:
+            self.error = error
+            raise
+        self.fetch_s = fetch_s = self.fetch_s + ticks() - started
+        if rows:
+            if not self.rows:
+                self.first_fetch_s = fetch_s
+            self.rows += len(rows)
+        return rows
+
+    return fetch
 
 
 def _forwarded(name: str) -> property:

@@ -25,7 +25,7 @@ from dbpilot.queries.comment import commented
 from dbpilot.queries.cursor import Known, WatchedCursor, watched_class
 from dbpilot.queries.recorder import MAX_SENT_AS_TEXT, Detail, Recorder
 from dbpilot.queries.relationship import lazy_relationship
-from dbpilot.queries.request import CURRENT
+from dbpilot.queries.request import CURRENT, Request
 
 MARK: Final = "dbpilot_listener"
 """The attribute of a dialect object that says who watches it."""
@@ -106,15 +106,17 @@ class Listener:
                     text = compiled.string  # cached by SQLAlchemy, and short whatever the length of its lists
                 execute_s = ended - started
                 request = current_request()
+                if request is not None:
+                    request.statements += 1
                 pending = mine.pending
                 waiting = len(pending)
                 if (
                     waiting % sample_every == 0
                     or execute_s >= watch_s
                     or (waits and _connection_id(context) in waits)
-                    or (request is not None and request.wants_sample())
+                    or (request is not None and request.statements >= request.next_sample)
                 ):
-                    detail = self._detail(context, statement, parameters, execute_s)
+                    detail = self._detail(context, statement, parameters, execute_s, request)
                 else:
                     detail = None
                 if fetches and cursor.description is not None and not context.executemany:
@@ -144,8 +146,12 @@ class Listener:
         timed = self._with_parameters(execute_only)
         return lambda cursor, statement, context: timed(cursor, statement, None, context)
 
-    def _detail(self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float) -> Detail:
+    def _detail(
+        self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float, request: Request | None
+    ) -> Detail:
         """What is worth knowing of a slow or sampled statement, or of one whose connection was waited for."""
+        if request is not None and request.statements >= request.next_sample:
+            request.sampled()
         wait_s = self._waits.pop(_connection_id(context), 0.0) if self._waits else 0.0
         detail = Detail(calling_frame(), lazy_relationship(context), wait_s=wait_s)
         if execute_s >= self._config.watch_s:

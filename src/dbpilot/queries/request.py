@@ -22,7 +22,7 @@ TRACEPARENT: Final = re.compile(
 class Request:
     """One unit of work, for as long as anything runs in it."""
 
-    __slots__ = ("_next_sample", "_scope", "id", "name", "statements", "traceparent")
+    __slots__ = ("_scope", "id", "name", "next_sample", "statements", "traceparent")
 
     def __init__(self, name: str = "", id_: str | None = None, traceparent: str | None = None) -> None:
         """``id_`` may come from outside, and is replaced where it could not be a name in a URL; a ``traceparent`` that
@@ -31,7 +31,8 @@ class Request:
         self.name = name
         self.traceparent = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None
         self.statements = 0
-        self._next_sample = FIRST_SAMPLE
+        """How many ran in it; whoever watches them counts."""
+        self.next_sample = FIRST_SAMPLE
         self._scope: Any = None
 
     @classmethod
@@ -66,13 +67,9 @@ class Request:
         self.name = self.route
         self._scope = None
 
-    def wants_sample(self) -> bool:
-        """Counts a statement; whether this one should be asked where it comes from."""
-        self.statements = number = self.statements + 1
-        if number < self._next_sample:
-            return False
-        self._next_sample = number + number // 2 + 1  # odd and even in turn: two patterns may alternate
-        return True
+    def sampled(self) -> None:
+        """A statement was asked where it comes from; the next one is ``next_sample``."""
+        self.next_sample = self.statements + self.statements // 2 + 1  # odd and even in turn: two may alternate
 
 
 HEADERS: Final = frozenset({b"x-request-id", b"traceparent"})
