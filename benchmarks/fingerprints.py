@@ -60,11 +60,20 @@ def speed() -> Iterator[Figure]:
         peer_us = _us(lambda statement=statement: dialect.tokenize(statement), len(statement))
         ratio = ours_us / peer_us
         yield Figure(f"fingerprint of {name}", ours_us, "us", {PEER: peer_us})
-        yield Figure("the same, ratio", ratio, "x", {}, f"at most {GOAL} x", ratio <= GOAL)
+        yield Figure(
+            f"fingerprint of {name} / the tokenizer that sqlglot compiles",
+            ratio,
+            "x",
+            {},
+            f"at most {GOAL} x",
+            ratio <= GOAL,
+        )
         if "KB" in name:
             per_kb.append(ours_us / len(statement))
     growth = per_kb[1] / per_kb[0]
-    yield Figure("time per byte, 15 KB beside 5 KB", growth, "x", {}, "linear: at most 1.2 x", growth <= 1.2)
+    yield Figure(
+        "fingerprint: time per byte, 15 KB beside 5 KB", growth, "x", {}, "linear: at most 1.2 x", growth <= 1.2
+    )
 
 
 def _us(work: Callable[[], Any], length: int) -> float:

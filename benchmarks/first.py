@@ -1,4 +1,4 @@
-"""bench-first: how fast own data comes in, how long a start takes, what watching costs per query.
+"""bench-first: how fast own data comes in, and how long a start takes.
 
 python -m benchmarks.first [--rows 1000000] [--news 200000]
 """
@@ -21,20 +21,13 @@ from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
-import sqlalchemy as sa
-
 from benchmarks.processes import REPOSITORY, finstage, run, surroundings
 from benchmarks.report import Figure, publish
-from dbpilot import Autopilot
-from dbpilot.history.store import MemoryStore
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 
 SEED: Final = 7
-ROUNDS: Final = 400
-STATEMENTS_PER_ROUND: Final = 250
 STARTS: Final = 5
 PANDAS: Final = "pandas to_sql, unchecked"
-QUERY: Final = sa.text("SELECT 1")
 
 PANDAS_PRICES: Final = """
 import sys, pandas, sqlalchemy
@@ -147,26 +140,6 @@ def starts(folder: Path) -> list[Figure]:
     ]
 
 
-def watching() -> list[Figure]:
-    """What the pilot adds to a query, beside a pair of cursor listeners that do nothing, in one process."""
-    bare, listened, watched = (_engine() for _ in range(3))
-    for name in ("before_cursor_execute", "after_cursor_execute"):
-        sa.event.listen(listened, name, lambda *_: None)
-    with Autopilot(watched, store=MemoryStore()) as pilot, ExitStack() as open_connections:
-        connections = [open_connections.enter_context(engine.connect()) for engine in (bare, listened, watched)]
-        rounds = [[_round_us(connection) for connection in connections] for _ in range(ROUNDS)]
-        assert pilot.performance_summary(1).queries.calls == ROUNDS * STATEMENTS_PER_ROUND, "every one was counted"
-    base_us = statistics.median(one[0] for one in rounds)
-    listeners_us = statistics.median(one[1] - one[0] for one in rounds)
-    pilot_us = statistics.median(one[2] - one[0] for one in rounds)
-    ratio = pilot_us / listeners_us
-    goal = "at most 1.0 x an empty pair of listeners"
-    return [
-        Figure("watching adds to a query", pilot_us, "us", {"empty listeners": listeners_us, "whole query": base_us}),
-        Figure("watching / empty listeners", ratio, "x", {"empty listeners": 1.0}, goal, ratio <= 1.0),
-    ]
-
-
 def _databases(folder: Path, servers: ExitStack) -> dict[str, dict[str, str]]:
     """An environment for each database, with Finstage's empty tables in it; the servers are private and durable."""
     urls = {"SQLite": None}
@@ -181,17 +154,6 @@ def _databases(folder: Path, servers: ExitStack) -> dict[str, dict[str, str]]:
     return environments
 
 
-def _engine() -> sa.Engine:
-    return sa.create_engine("sqlite://", poolclass=sa.StaticPool, connect_args={"check_same_thread": False})
-
-
-def _round_us(connection: sa.Connection) -> float:
-    started = time.perf_counter()
-    for _ in range(STATEMENTS_PER_ROUND):
-        connection.execute(QUERY).all()
-    return (time.perf_counter() - started) / STATEMENTS_PER_ROUND * 1e6
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """The figures are measured, printed and kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first", description=__doc__)
@@ -201,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as servers:
         folder = Path(name)
         databases = _databases(folder, servers)
-        figures = [*watching(), *starts(folder), *imports(folder, databases, options.rows, options.news)]
+        figures = [*starts(folder), *imports(folder, databases, options.rows, options.news)]
     publish("first", SEED, figures)
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS: Final = Path(__file__).with_name("results")
-PAGES: Final = tuple(Path(__file__).parents[1] / name for name in ("README.md", "README.ko.md"))
+PAGES: Final = tuple(Path(__file__).parents[1] / name for name in ("README.md", "README.ko.md", "docs/figures.md"))
 PACKAGES: Final = ("dbpilot", "sqlalchemy", "fastapi", "uvicorn", "pyarrow", "pandas")
 
 
@@ -48,17 +48,32 @@ def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     for page in PAGES:
         page.write_text(with_figures(page.read_text(), part, figures))
-    Console(stderr=True).print(f"written to benchmarks/results/{path.name} and to the READMEs that show it")
+    Console(stderr=True).print(f"written to benchmarks/results/{path.name} and to the pages that show it")
 
 
 def with_figures(page: str, part: str, figures: Sequence[Figure]) -> str:
-    """The page with the figures between its marks for this part; unchanged where it has none."""
-    begin, end = f"<!-- bench-{part} -->\n", f"<!-- end of bench-{part} -->"
+    """The page with the figures between its marks for this part, or those that have a goal between its marks for these
+    in short; unchanged where it has none."""
+    page = _between(page, f"bench-{part}", "| | | beside | goal |\n|---|---|---|---|", [_row(one) for one in figures])
+    short = [f"| {one.name} | {_cell(one, one.value)} | {_verdict(one)} |" for one in figures if one.goal]
+    return _between(page, f"bench-{part} in short", "| | | goal |\n|---|---|---|", short)
+
+
+def _between(page: str, name: str, heading: str, rows: Sequence[str]) -> str:
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
     if begin not in page:
         return page
     head, _, rest = page.partition(begin)
-    rows = "\n".join(f"| {figure.name} | {_cell(figure, figure.value)} | {_beside(figure)} |" for figure in figures)
-    return f"{head}{begin}| | | beside |\n|---|---|---|\n{rows}\n{end}{rest.partition(end)[2]}"
+    table = "\n".join([heading, *rows])
+    return f"{head}{begin}{table}\n{end}{rest.partition(end)[2]}"
+
+
+def _row(figure: Figure) -> str:
+    return f"| {figure.name} | {_cell(figure, figure.value)} | {_beside(figure)} | {_verdict(figure)} |"
+
+
+def _verdict(figure: Figure) -> str:
+    return {True: "", False: "missed: ", None: ""}[figure.ok] + (figure.goal or "")
 
 
 def _cell(figure: Figure, value: float) -> str:
