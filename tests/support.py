@@ -81,12 +81,18 @@ def run_python(code: str, env: Mapping[str, str]) -> str:
 
 
 @contextmanager
-def serving(env: Mapping[str, str], log: Path) -> Iterator[Finstage]:
-    """``finstage serve`` until the block ends; then it is interrupted as by Ctrl-C and must end cleanly."""
+def serving(env: Mapping[str, str], log: Path, workers: int = 1) -> Iterator[Finstage]:
+    """``finstage serve`` until the block ends; then it is interrupted as by Ctrl-C and must end cleanly.
+
+    Several workers are uvicorn's own, on tables that are there already.
+    """
     port = _free_port()
     env = {**env, "FINSTAGE_PORT": str(port)}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    if workers > 1:
+        options = ["--factory", "--workers", str(workers), "--port", str(port)]
+        command = [sys.executable, "-m", "uvicorn", "app.main:create_app", *options]
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "app.cli", "serve"]
         process = subprocess.Popen(command, env=env, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
     try:
         server = Finstage(f"http://127.0.0.1:{port}", env)

@@ -156,19 +156,20 @@ def _normalised(  # noqa: C901 - each token of each statement passes here
                 kind = "one value" if ("'" in token or "[" in token) and syntax.prefixed.match(token) else "name"
             elif kind == "perhaps":
                 kind = "value" if token[1:2].isalnum() or token[1:2] in ("_", "(") else "rest"
-            if kind == "name" and last not in BEFORE_ODD and (token.islower() or token.upper() not in ODD_WORDS):
-                word = token
-            elif kind in ("name", "odd"):
-                word = ODD
-            elif kind in ("value", "one value"):
+            if kind == "name":
+                is_plain = last not in BEFORE_ODD and (token.islower() or token.upper() not in ODD_WORDS)
+                word = token if is_plain else ODD
+            elif kind == "value" or kind == "one value":
                 is_list = last == "(" and len(tokens) > 1 and tokens[-2] in LISTS
                 count = 1 if is_list or kind != "value" or "," not in token else len(syntax.value.findall(token))
-                if last[:1] == VALUE or (last in BEFORE_LIST and not is_list):
+                if VALUE in last or (last in BEFORE_LIST and not is_list):
                     last = _push_values(tokens, count)
                     continue
                 word = VALUE * count
                 if last in BEFORE_TABLE and token[0].isdigit() and not NUMBER.fullmatch(token):
                     word = token  # MariaDB's names may begin with a digit
+            elif kind == "odd":
+                word = ODD
             elif token[0] == ",":
                 if not _is_row(tokens):  # what looks like more rows is something else: its brackets count
                     tokens += [",", *_normalised(token[1:], syntax, syntax.tokens_of_rows)]
