@@ -9,7 +9,7 @@ from functools import partial
 from threading import Condition, Thread
 from typing import Final, Protocol
 
-from dbpilot.alerts import Alert, AlertBook, Change, Usual, minute_findings, repetition_finding, slow_finding
+from dbpilot.alerts import Alert, AlertBook, Change, Finding, Usual, minute_findings, repetition_finding, slow_finding
 from dbpilot.clock import Clock
 from dbpilot.config import PilotConfig
 from dbpilot.errors import PilotError, StoreError
@@ -135,6 +135,10 @@ class Alerting:
             if event.kind == "n_plus_one"
         ]
         self._tell([*self._book.see(findings, now), *self._book.settle(now)])
+
+    def findings(self, findings: list[Finding]) -> None:
+        """Something else was looked at just now."""
+        self._tell(self._book.see(findings, self._clock.now()))
 
     def open(self) -> list[Alert]:
         """The alerts that this process sees at this moment."""

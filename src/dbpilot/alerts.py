@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from dbpilot.config import AlertsConfig, QueriesConfig
 from dbpilot.history.store import Event, Pattern, described
 from dbpilot.history.tally import Tally
+from dbpilot.pool.outlook import Exhaustion, Holder
 
 ALERT: Final = "alert"
 """The kind of the events that the history keeps of alerts."""
@@ -252,6 +253,20 @@ def _new(pattern: Pattern, tally: Tally, total_s: float, config: AlertsConfig) -
         return []
     message = f"A statement that never ran before takes {share:.0%} of the database time: {_short(pattern)}"
     return [Finding("new_pattern", pattern.id, "INFO", message, share, config.new_pattern_share, pattern.id)]
+
+
+def pool_findings(left: Exhaustion, holders: Iterable[Holder]) -> list[Finding]:
+    """What a look at the pool shows: it is full or will be soon; somebody keeps connections."""
+    found = []
+    if left.state in ("near", "reached"):
+        severity: Severity = "CRITICAL" if left.state == "reached" else "WARNING"
+        found.append(Finding("pool_exhaustion", "pool", severity, left.message, left.share or 0.0, 1.0))
+    long = [holder for holder in holders if holder.too_long]
+    if long:
+        where = f" at {long[0].callsite}" if long[0].callsite else ""
+        message = f"{len(long)} connections are held for {long[0].held_s:.0f} s and longer{where}"
+        found.append(Finding("pool_hold", "pool", "WARNING", message, long[0].held_s, 0.0))
+    return found
 
 
 def repetition_finding(event: Event, pattern: Pattern, least: int) -> Finding:

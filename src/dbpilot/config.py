@@ -7,7 +7,7 @@ Every setting has a default, can be given in code, and is read from the environm
 import os
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from dbpilot.errors import ConfigError
@@ -80,6 +80,42 @@ class QueriesConfig(_Section):
         return min([self.slow_s, *self.slow_s_by_pattern.values()])
 
 
+class PoolConfig(_Section):
+    """Sizing the connection pool."""
+
+    mode: Literal["auto", "advise", "off"] = "advise"
+    """Whether the pool is resized, somebody is only told what would be done, or it is only looked at."""
+
+    min_size: int = Field(default=5, ge=1)
+    max_size: int = Field(default=20, ge=1)
+    """Between how many connections the pool's size may lie; its overflow comes on top and stays as it is."""
+
+    grow_at: float = Field(default=0.8, gt=0)
+    shrink_at: float = Field(default=0.3, ge=0)
+    """The share of the size that was in use, on the average between two reviews, from which on the pool grows, and
+    down to which it shrinks."""
+
+    review_s: float = Field(default=300, gt=0)
+    """The time between two reviews."""
+
+    sample_s: float = Field(default=1, gt=0, le=10)
+    """How often the pool is looked at."""
+
+    long_hold_s: float = Field(default=60, gt=0)
+    """A connection that is held for so long is reported, with its holder."""
+
+    warn_at: float = Field(default=0.9, gt=0, le=1)
+    """The share of the limit in use from which on somebody is warned."""
+
+    @model_validator(mode="after")
+    def _leaves_room(self) -> Self:
+        if self.min_size > self.max_size:
+            raise ValueError(f"min_size {self.min_size} is more than max_size {self.max_size}")
+        if self.shrink_at >= self.grow_at:
+            raise ValueError(f"shrink_at {self.shrink_at:g} is not below grow_at {self.grow_at:g}")
+        return self
+
+
 class HistoryConfig(_Section):
     """Remembering, in windows of four lengths; each is forgotten at an age of its own."""
 
@@ -138,6 +174,7 @@ class PilotConfig(_Section):
     """Everything that can be set about the pilot."""
 
     queries: QueriesConfig = QueriesConfig()
+    pool: PoolConfig = PoolConfig()
     history: HistoryConfig = HistoryConfig()
     alerts: AlertsConfig = AlertsConfig()
 
@@ -159,7 +196,7 @@ class PilotConfig(_Section):
             raise ConfigError(f"{prefix}...: {error}") from None
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
-        return cls(queries=read.queries, history=read.history, alerts=read.alerts)
+        return cls(queries=read.queries, pool=read.pool, history=read.history, alerts=read.alerts)
 
 
 def _refuse_unknown(prefix: str) -> None:

@@ -15,3 +15,7 @@ class WatchedDatabaseError(PilotError):
 
 class StoreError(PilotError):
     """The history cannot be opened, read or written; names the store, never its password."""
+
+
+class RefusedError(PilotError):
+    """Something was asked for that must not be done here; says why, and what would change that."""

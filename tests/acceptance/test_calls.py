@@ -96,7 +96,6 @@ handle.cancel()
     run_python(_program(body), env)
 
 
-@part("pool")
 def test_the_pool_is_configured_as_in_the_report() -> None:
     from app.common.infra.database.optimization.connection_pool_manager import (
         ConnectionPoolConfig,

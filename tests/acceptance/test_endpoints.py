@@ -12,8 +12,8 @@ NOW = [
     "/api/database/performance-summary",
 ]
 LATER = [
-    pytest.param("/api/database/connection-pool", marks=part("pool")),
-    pytest.param("/api/database/connection-pool/metrics?hours=24", marks=part("pool")),
+    "/api/database/connection-pool",
+    "/api/database/connection-pool/metrics?hours=24",
     pytest.param("/api/database/indexes/analysis", marks=part("indexes")),
     pytest.param("/api/database/indexes/optimization-sql", marks=part("indexes")),
     pytest.param("/api/database/indexes/optimization-sql?table_name=contents", marks=part("indexes")),
@@ -26,7 +26,6 @@ def test_the_reports_curl_lines_answer(finstage: Finstage, path: str) -> None:
     assert (answer.status, answer.content_type) == (200, "application/json")
 
 
-@part("pool")
 def test_the_pool_is_optimised_on_demand(finstage: Finstage) -> None:
     assert finstage.post("/api/database/connection-pool/optimize").status == 200
 

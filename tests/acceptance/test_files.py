@@ -22,7 +22,6 @@ ROWS = [
     pytest.param(
         f"{DATABASE}.optimization.connection_pool_manager",
         ["ConnectionPoolConfig", "ConnectionPoolManager", "initialize_pool_manager", "get_pool_manager"],
-        marks=part("pool"),
         id="connection_pool_manager",
     ),
     pytest.param(

@@ -58,7 +58,6 @@ def test_the_metrics_that_dashboards_name_are_exported(finstage: Finstage) -> No
         assert f"# TYPE {name} " in text
 
 
-@part("indexes, pool, retention")
 def test_no_endpoint_answers_with_an_error_of_the_server(finstage: Finstage) -> None:
     paths = finstage.get("/openapi.json").json()["paths"]
     ours = [path for path in paths if path.startswith("/api/database/")]
@@ -66,7 +65,6 @@ def test_no_endpoint_answers_with_an_error_of_the_server(finstage: Finstage) -> 
     assert [path for path in ours if finstage.get(path).status >= 500] == []
 
 
-@part("pool")
 def test_a_resize_really_resizes(finstage: Finstage) -> None:
     answer = finstage.post("/api/database/connection-pool/optimize")
     assert answer.status == 200

@@ -1,4 +1,4 @@
-"""A pool that is resized under load: never over its limit, nothing leaked, everybody served in order or told why not."""
+"""A pool that is resized under load: never over its limit, nothing leaked, all served in order or told why not."""
 
 import asyncio
 import gc
@@ -26,7 +26,7 @@ class Server:
 
     def __init__(self, connect_s: float = 0.0) -> None:
         self.connect_s = connect_s
-        self.open: set["Driver"] = set()
+        self.open: set[Driver] = set()
         self.most = 0
         self.connects = 0
         self.refusing = False
@@ -70,7 +70,7 @@ class Callers:
     def __init__(self, pool: ResizableQueuePool) -> None:
         self.pool = pool
         self.got: list[int] = []
-        self.errors: list[BaseException] = []
+        self.errors: list[Exception] = []
         self.release = threading.Event()
         self.threads: list[threading.Thread] = []
 
@@ -85,7 +85,7 @@ class Callers:
     def _run(self, number: int) -> None:
         try:
             connection = self.pool.connect()
-        except BaseException as error:
+        except exc.SQLAlchemyError as error:
             self.errors.append(error)
             return
         self.got.append(number)

@@ -61,6 +61,8 @@ class PilotCollector(Collector):
             "db_connections_active": ("Connections that the application has checked out.", reading.in_use),
             "db_connections_idle": ("Connections that wait in the pool.", reading.idle),
             "db_connections_max": ("Connections that the pool may open at once.", reading.limit),
+            "db_connections_size": ("Connections that the pool keeps open.", reading.size),
+            "db_connections_waiting": ("Callers that wait for a connection.", reading.waiting),
         }
         for name, (help_, value) in gauges.items():
             if not isinstance(value, Unsupported):  # what cannot be known is absent, not zero
@@ -70,7 +72,21 @@ class PilotCollector(Collector):
             "db_connections_closed": ("Connections closed.", reading.closed),
             "db_connections_failed": ("Attempts to connect that failed.", reading.failed),
             "db_connections_checkouts": ("Connections asked for.", reading.checkouts),
-            "db_connections_wait_seconds": ("Time in which connections were waited for, in seconds.", reading.wait_s),
         }
+        if not isinstance(reading.timeouts, Unsupported):
+            counters["db_connections_timeouts"] = ("Callers who waited for a connection in vain.", reading.timeouts)
         for name, (help_, count) in counters.items():
             yield CounterMetricFamily(f"{self._namespace}_{name}", help_, value=count)
+        resizes = CounterMetricFamily(f"{self._namespace}_db_pool_resizes", "Resizes of the pool.", labels=["reason"])
+        for reason, count in self._pilot.resizes().items():
+            resizes.add_metric([reason], count)
+        yield resizes
+        yield self._waits(reading.wait_s)
+
+    def _waits(self, sum_s: float) -> Metric:
+        waits, name = self._pilot.waits(), f"{self._namespace}_db_connection_wait_seconds"
+        bounds = [(str(bound), float(waits.at_most(bound))) for bound in BUCKETS_S]
+        total = float(sum(count for _, count in waits.items()))
+        return HistogramMetricFamily(
+            name, "Time in which connections were waited for, in seconds.", [*bounds, ("+Inf", total)], sum_s
+        )

@@ -42,13 +42,11 @@ class PoolFull(exc.TimeoutError):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A connection that is checked out, since ``since`` on the pool's stopwatch."""
+    """A connection that is checked out, for ``age_s`` seconds already."""
 
-    since: float
-    thread: int
-    """The thread that checked it out, by its ``ident``."""
+    age_s: float
     where: str | None
-    """The application's line that did, where somebody asked for it."""
+    """The application's line that asked for it, where somebody looked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Waiter:
     def __init__(self, where: str | None) -> None:
         self._wake = threading.Lock()
         self._wake.acquire()
-        self.caller = threading.get_ident(), where
+        self.where = where
         self.outcome: ConnectionPoolEntry | BaseException | None = None
 
     def wait(self, timeout_s: float | None) -> None:
@@ -154,8 +152,8 @@ class ResizableQueuePool(Pool):
         self._idle: deque[ConnectionPoolEntry] = deque()
         self._returned: deque[ConnectionPoolEntry] = deque()
         self._waiters: deque[Waiter] = deque()
-        self._held: dict[ConnectionPoolEntry, tuple[float, int, str | None]] = {}
-        """What a Hold says of each record in use."""
+        self._held: dict[ConnectionPoolEntry, tuple[float, str | None]] = {}
+        """Since when each record is in use, and where it was asked for."""
         self._stale: set[ConnectionPoolEntry] = set()
         """Records in use that were disposed of meanwhile."""
         self._doomed: list[ConnectionPoolEntry] = []
@@ -189,7 +187,7 @@ class ResizableQueuePool(Pool):
         with self._lock:
             if self._idle:
                 record = self._idle.pop() if self._use_lifo else self._idle.popleft()
-                self._held[record] = time.monotonic(), threading.get_ident(), where
+                self._held[record] = time.monotonic(), where
                 if len(self._held) > self._peak:
                     self._rise()
                 waiter = None
@@ -327,8 +325,8 @@ class ResizableQueuePool(Pool):
     def holds(self) -> list[Hold]:
         """Who holds connections, longest first."""
         with self._locked():
-            held = list(self._held.values())
-        return [Hold(*hold) for hold in sorted(held, key=itemgetter(0))]
+            held, now = list(self._held.values()), time.monotonic()
+        return [Hold(now - since, where) for since, where in sorted(held, key=itemgetter(0))]
 
     # Counting, with the lock held.
 
@@ -394,7 +392,7 @@ class ResizableQueuePool(Pool):
             waiter = self._waiters.popleft()
             if waiter.tell(outcome):
                 if not isinstance(outcome, BaseException):
-                    self._held[outcome] = time.monotonic(), *waiter.caller
+                    self._held[outcome] = time.monotonic(), waiter.where
                     self._peak = max(self._peak, len(self._held))
                     self._set_bounds()
                 return True
@@ -463,11 +461,11 @@ class ResizableQueuePool(Pool):
 
     def _explained(self) -> str:
         """Who holds the connections."""
-        now, holds = time.monotonic(), self.holds()
+        holds = self.holds()
         if not holds:
             return "none is in use: connecting takes too long"
         longest = ", ".join(
-            f"{now - hold.since:.1f} s" + (f" at {hold.where}" if hold.where else "") for hold in holds[:NAMED_HOLDERS]
+            f"{hold.age_s:.1f} s" + (f" at {hold.where}" if hold.where else "") for hold in holds[:NAMED_HOLDERS]
         )
         return f"{len(holds)} are in use, the longest for {longest}"
 

@@ -11,6 +11,8 @@ from sqlalchemy.pool import QueuePool
 
 from dbpilot.clock import Clock
 from dbpilot.dialects import Dialect
+from dbpilot.history.tally import LatencyHistogram
+from dbpilot.pool.resizable import ResizableQueuePool
 from dbpilot.unsupported import Unsupported
 
 WAIT_NOTED_S: Final = 0.001
@@ -22,10 +24,14 @@ MAX_WAITS: Final = 1000
 class PoolReading:
     """One look at a pool: connections that are open, in use and idle; ``limit`` is the most it may open at once."""
 
+    size: int | Unsupported
+    """How many connections are kept open."""
     total: int | Unsupported
     in_use: int | Unsupported
     idle: int | Unsupported
     limit: int | Unsupported
+    waiting: int | Unsupported
+    """Callers that wait for a connection."""
     created: int
     closed: int
     failed: int
@@ -35,6 +41,8 @@ class PoolReading:
     checkouts: int
     wait_s: float
     """How often a connection was asked for, and how long that took altogether, new connections included."""
+    timeouts: int | Unsupported
+    """Callers who waited in vain, or were refused."""
     oldest_s: float | None
     """The age of the oldest open connection that was made since the pilot started; None without any."""
 
@@ -46,6 +54,7 @@ class _Counts:
     checkouts: int = 0
     wait_s: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
+    waits: LatencyHistogram = field(default_factory=LatencyHistogram)
 
 
 class ConnectionWatch:
@@ -60,7 +69,7 @@ class ConnectionWatch:
         self._counting = RLock()  # a connection collected meanwhile is counted by this very thread
         self.at_next: Callable[[], None] | None = None
         """Called once, when the next connection is asked for."""
-        self.waits: dict[int, float] = {}
+        self.waited: dict[int, float] = {}
         """Which connections were waited for, in seconds, by the ``id`` of the driver's connection, until the first
         statement on it takes that out."""
 
@@ -77,7 +86,7 @@ class ConnectionWatch:
                 event.remove(self._engine, name, hook)
         for name in ("connect", "recreate"):
             vars(self._engine.pool).pop(name, None)
-        self.waits.clear()
+        self.waited.clear()
 
     def _hooks(self) -> dict[str, Callable[..., None]]:
         return {"connect": self._on_connect, "close": self._on_close, "close_detached": self._on_close_detached}
@@ -126,26 +135,40 @@ class ConnectionWatch:
             dict(counts.failures),
             counts.checkouts,
             counts.wait_s,
-            oldest_s,
         )
-        if not isinstance(pool, QueuePool):
+        if not isinstance(pool, QueuePool | ResizableQueuePool):
             none = Unsupported(
                 f"{type(pool).__name__} keeps no connections that could be counted",
-                "create the engine with the default pool class, QueuePool",
+                "create the engine with poolclass=dbpilot.pool.ResizableQueuePool",
             )
-            return PoolReading(none, none, none, none, *rest)
-        # SQLAlchemy has no public reader for the limit; -1 stands for "without limit".
-        overflow = pool._max_overflow
-        limit = pool.size() + overflow if overflow >= 0 else Unsupported("the pool has no limit", "set max_overflow")
+            return PoolReading(none, none, none, none, none, none, *rest, none, oldest_s)
         in_use, idle = pool.checkedout(), pool.checkedin()
-        return PoolReading(in_use + idle, in_use, idle, limit, *rest)
+        waiting: int | Unsupported
+        timeouts: int | Unsupported
+        if isinstance(pool, ResizableQueuePool):
+            most, waiting, timeouts = pool.limit, pool.counts().waiting, pool.timeouts + pool.refused
+        else:
+            # SQLAlchemy has no public reader for the limit; -1 stands for "without limit".
+            most = pool.size() + pool._max_overflow if pool._max_overflow >= 0 else None
+            waiting = timeouts = Unsupported(
+                "SQLAlchemy's QueuePool does not say who waits",
+                "create the engine with poolclass=dbpilot.pool.ResizableQueuePool",
+            )
+        limit = Unsupported("the pool has no limit", "set max_overflow") if most is None else most
+        return PoolReading(pool.size(), in_use + idle, in_use, idle, limit, waiting, *rest, timeouts, oldest_s)
+
+    def waits(self) -> LatencyHistogram:
+        """How long connections were waited for since the pilot started; a copy."""
+        with self._counting:
+            return self._counts.waits.copy()
 
     def _got(self, wait_s: float, connection: object) -> None:
         with self._counting:
             self._counts.checkouts += 1
             self._counts.wait_s += wait_s
-            if wait_s >= WAIT_NOTED_S and len(self.waits) < MAX_WAITS:
-                self.waits[id(connection)] = wait_s
+            self._counts.waits.add(wait_s)
+            if wait_s >= WAIT_NOTED_S and len(self.waited) < MAX_WAITS:
+                self.waited[id(connection)] = wait_s
 
     def _failed(self, error: BaseException) -> None:
         with self._counting:
@@ -163,4 +186,4 @@ class ConnectionWatch:
         with self._counting:
             self._counts.closed += 1
             self._born.pop(id(connection), None)
-            self.waits.pop(id(connection), None)
+            self.waited.pop(id(connection), None)

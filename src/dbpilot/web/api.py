@@ -7,9 +7,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dbpilot.alerting import AlertReport
-from dbpilot.errors import WatchedDatabaseError
+from dbpilot.errors import RefusedError, WatchedDatabaseError
 from dbpilot.export.prometheus import PilotCollector
 from dbpilot.pilot import Autopilot, StatsOrder
+from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
 from dbpilot.reports.queries import QueryStatsReport
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport
 from dbpilot.reports.server import ServerReport
@@ -39,6 +40,7 @@ def make_api(pilot: Autopilot) -> APIRouter:
     _add_summary(router, pilot)
     _add_slow(router, pilot)
     _add_requests(router, pilot)
+    _add_pool(router, pilot)
     return router
 
 
@@ -102,6 +104,29 @@ def _add_requests(router: APIRouter, pilot: Autopilot) -> None:
     def repetitions(hours: Hours = 24, limit: Limit = 100) -> RepetitionReport:
         """SELECTs that a request ran over and over, with the line of code and what to do about it."""
         return pilot.repetitions(hours, limit)
+
+
+def _add_pool(router: APIRouter, pilot: Autopilot) -> None:
+    @router.get("/connection-pool", summary="The connection pool")
+    def pool() -> PoolReport:
+        """The pool of the process that answers: how much is in use, why it has this size, who holds connections."""
+        return pilot.pool()
+
+    @router.get("/connection-pool/metrics", summary="How the pools were")
+    def pool_history(hours: Hours = 24) -> PoolHistory:
+        """Samples of the last hours, of all processes that share the history, oldest first."""
+        return pilot.pool_history(hours)
+
+    @router.post("/connection-pool/optimize", summary="Review the pool's size now", responses={409: {}})
+    def review() -> PoolReview:
+        """Reviews the pool whenever the last review was, resizes it if that comes to another size, and says why.
+
+        409 where this pool is not resized, with the reason.
+        """
+        try:
+            return pilot.review_pool()
+        except RefusedError as error:
+            raise HTTPException(409, str(error)) from None
 
 
 def make_metrics(pilot: Autopilot, namespace: str) -> APIRouter:

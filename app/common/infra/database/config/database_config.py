@@ -17,12 +17,16 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.common.infra.database.optimization.connection_pool_manager import ConnectionPoolConfig
 from app.errors import UnusableDatabaseURL
 from app.settings import Settings
+from dbpilot.pool import ResizableQueuePool
 
 POOL: Final[dict[str, Any]] = {
-    "pool_size": 5,  # the least that is kept open; what a busy moment needs beyond it comes from the overflow
-    "max_overflow": 30,
+    "poolclass": ResizableQueuePool,
+    "pool_use_lifo": True,  # few connections stay warm, and the others may be closed
+    "pool_size": ConnectionPoolConfig.min_pool_size,  # to begin with; it grows and shrinks with the use
+    "max_overflow": ConnectionPoolConfig.max_overflow,
     "pool_timeout": 300,
     "pool_recycle": 600,
     "pool_pre_ping": True,
@@ -88,7 +92,8 @@ def engine_options(url: URL) -> dict[str, Any]:
     if backend == "postgresql":
         return {**POOL, "connect_args": {"connect_timeout": TIMEOUT_S, "application_name": "finstage"}}
     # SQLite waits for a lock instead of for a server, and a local file needs neither ping nor recycling.
-    return {"connect_args": {"timeout": TIMEOUT_S}}
+    needless = ("pool_recycle", "pool_pre_ping")
+    return {**{k: v for k, v in POOL.items() if k not in needless}, "connect_args": {"timeout": TIMEOUT_S}}
 
 
 def make_engine(url: URL) -> Engine:

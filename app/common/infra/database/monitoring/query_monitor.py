@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.common.infra.database.config.database_config import engine
+from app.common.infra.database.optimization.connection_pool_manager import ConnectionPoolConfig
 from app.settings import Settings
 from dbpilot import Alert, Autopilot, PilotConfig, QueryStats, SlowQueryRecord
 from dbpilot.pool import PoolReading
@@ -20,7 +21,9 @@ def pilot_config() -> PilotConfig:
     history = Settings().var / "dbpilot.sqlite3"
     queries = {**POLICY, **configured.queries.model_dump(exclude_unset=True)}
     kept = {"url": f"sqlite:///{history}", **configured.history.model_dump(exclude_unset=True)}
-    return PilotConfig.model_validate({"queries": queries, "history": kept})
+    pool = {**ConnectionPoolConfig().settings(), **configured.pool.model_dump(exclude_unset=True)}
+    alerts = configured.alerts.model_dump(exclude_unset=True)
+    return PilotConfig.model_validate({"queries": queries, "pool": pool, "history": kept, "alerts": alerts})
 
 
 class QueryMonitor:
