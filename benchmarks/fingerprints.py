@@ -18,10 +18,11 @@ import sqlalchemy as sa
 import sqlglot
 
 from benchmarks.agreement import agreement
-from benchmarks.regress import Token, joined, regression_statements, replaced
+from benchmarks.regress import Token, joined, regression_statements, replaced, tables_in
 from benchmarks.report import Figure, publish
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import POSTGRESQL
+from dbpilot.sql.tables import tables_of
 
 SEED: Final = 7
 PEER: Final = "sqlglotc tokenizer"
@@ -98,11 +99,13 @@ def rightness(folder: Path) -> Iterator[Figure]:
             print(title, "|", joined(tokens)[:200], "|", fingerprint(joined(tokens), POSTGRESQL).text[:200])
     for found in merges[:EXAMPLES]:
         print("merged |", sorted(found)[:2])
+    misread = sum(_names_other_tables(joined(tokens).replace(" . ", ".")) for tokens in corpus)
     share = 100 * len(moved) / len(with_literals)
     yield Figure("statements of PostgreSQL's regression suite", len(corpus), "")
     yield Figure("patterns moved by other literals", share, "%", {}, "at most 0.1 %", share <= 0.1)
     yield Figure("patterns moved by spacing and comments", 100 * len(spaced) / len(corpus), "%", {}, "0", not spaced)
     yield Figure("statements that leak a literal", len(leaks), "", {}, "0", not leaks)
+    yield Figure("statements whose tables PostgreSQL's parser names otherwise", 100 * misread / len(corpus), "%")
     yield Figure("patterns of different token streams", len(merges), "", {}, "0", not merges)
 
 
@@ -110,6 +113,13 @@ EXAMPLES: Final = 12
 INNER: Final = r"\([^()]*\)"
 EQUAL_ROWS: Final = re.compile(rf"VALUES (\((?:[^()]|\((?:[^()]|{INNER})*\))*\))(?: , \1)+")
 """Rows of the same shape, one after the other, are one to every monitor."""
+
+
+def _names_other_tables(statement: str) -> bool:
+    """Whether we read other tables than PostgreSQL's parser does."""
+    both = tables_of(fingerprint(statement, POSTGRESQL).tokens), tables_in(statement)
+    ours, its = ({name.replace('"', "").lower() for name in names} for names in both)
+    return ours != its
 
 
 def leaked(tokens: Sequence[Token]) -> bool:

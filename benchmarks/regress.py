@@ -66,6 +66,15 @@ def _pglast() -> Any:
     return pglast
 
 
+def tables_in(statement: str) -> set[str]:
+    """The tables that PostgreSQL's own parser finds in a statement."""
+    _pglast()
+    from pglast.visitors import referenced_relations
+
+    names: set[str] = referenced_relations(statement)
+    return names
+
+
 def joined(tokens: Sequence[Token], rng: random.Random | None = None) -> str:
     """The statement again, with one space or any white space and comments between its tokens."""
     return "".join(token.text + (rng.choice(GAPS) if rng else " ") for token in tokens)

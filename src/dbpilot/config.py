@@ -4,14 +4,17 @@ Every setting has a default, can be given in code, and is read from the environm
 ``DBPILOT_QUERIES__SLOW_S=0.5`` sets ``queries.slow_s``.
 """
 
+import json
 import os
-from typing import Final, Literal, Self
+from difflib import get_close_matches
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from dbpilot.errors import ConfigError
 
+WRITTEN_AS_JSON: Final = ("__URLS", "__MUTED", "__SLOW_S_BY_PATTERN", "QUERIES", "POOL", "HISTORY", "ALERTS")
 MAX_KEPT_D: Final = 3660
 MAX_KEPT_H: Final = 24 * MAX_KEPT_D
 
@@ -29,7 +32,7 @@ class QueriesConfig(_Section):
     warning_s: float = Field(default=2.0, gt=0)
     critical_s: float = Field(default=5.0, gt=0)
 
-    slow_s_by_pattern: dict[str, float] = {}
+    slow_s_by_pattern: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Other thresholds for some patterns, by pattern id, in seconds."""
 
     window_s: int = Field(default=10, ge=1, le=60)
@@ -192,8 +195,8 @@ class PilotConfig(_Section):
         _refuse_unknown(prefix)
         try:
             read = Environment()
-        except SettingsError as error:
-            raise ConfigError(f"{prefix}...: {error}") from None
+        except SettingsError:
+            raise ConfigError(_unreadable(prefix)) from None
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
         return cls(queries=read.queries, pool=read.pool, history=read.history, alerts=read.alerts)
@@ -208,8 +211,22 @@ def _refuse_unknown(prefix: str) -> None:
         for setting in getattr(section, "model_fields", {})
     }
     for name in os.environ:
-        if name.upper().startswith(prefix.upper()) and "__" in name and name.upper() not in known:
-            raise ConfigError(f"{name} is no setting; there are {', '.join(sorted(known))}")
+        if name.upper().startswith(prefix.upper()) and name.upper() not in known:
+            near = get_close_matches(name.upper(), known, 3) or sorted(known)
+            raise ConfigError(f"{name} is no setting; did you mean {' or '.join(near)}?")
+
+
+def _unreadable(prefix: str) -> str:
+    """Which variables are no JSON, though lists and tables are written as JSON."""
+    found = []
+    for name, value in os.environ.items():
+        if name.upper().startswith(prefix.upper()) and name.upper().endswith(WRITTEN_AS_JSON):
+            try:
+                json.loads(value)
+            except ValueError:
+                found.append(name)
+    which = ", ".join(found) or f"a variable that begins with {prefix}"
+    return f'{which}: lists and tables are written as JSON, for example ["a", "b"] or {{"a": 1}}'
 
 
 def _complaint(prefix: str, problem: object) -> str:

@@ -312,10 +312,11 @@ class Autopilot:
         own = self._intake_read(lambda intake: intake.receipts.latest())
         known = self._recall.events(RECEIPT, since, until, MAX_RECEIPTS_READ)
         # Of a request that went on there are several; the latest has all.
-        latest = {event.key: event for event in sorted([*known.events, *own], key=lambda event: event.body["calls"])}
+        recent = [*known.events, *(event for event in own if event.at >= since)]
+        latest = {event.key: event for event in sorted(recent, key=lambda event: event.body["calls"])}
         most = sorted(latest.values(), key=lambda event: event.value, reverse=True)[:limit]
         patterns = self._patterns_of(most, known)
-        return RequestReport([receipt_of(event, patterns) for event in most], known.error)
+        return RequestReport(since, until, [receipt_of(event, patterns) for event in most], known.error)
 
     def repetitions(self, hours: float, limit: int) -> RepetitionReport:
         """SELECTs that a request ran over and over (N+1) in the last hours, latest first."""

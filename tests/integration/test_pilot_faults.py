@@ -323,6 +323,11 @@ def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, ur
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("DBPILOT_QUERIES_SLOW_S", "1"),
+        ("DBPILOT_SLOW_S", "1"),
+        ("DBPILOT_ALERTS__URLS", "json://127.0.0.1/"),
+        ("DBPILOT_ALERTS__MUTED", "slow"),
+        ("DBPILOT_QUERIES__SLOW_S_BY_PATTERN", '{"x": -5}'),
         ("DBPILOT_QUERIES__SLOW_S", "-1"),
         ("DBPILOT_QUERIES__SLOW_S", "soon"),
         ("DBPILOT_HISTORY__KEEP_HOURS_DAYS", "1e300"),
@@ -425,6 +430,46 @@ def test_other_listeners_of_the_application_are_called_as_before(engine: sa.Engi
         _select(engine)
         assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 1
     assert called == ["before", "after"]
+
+
+def test_a_statement_that_finds_a_default_is_counted_and_changes_nothing(engine: sa.Engine) -> None:
+    highest = sa.select(sa.func.coalesce(sa.func.max(sa.column("id")), 0) + 1).select_from(sa.text("t"))
+    key = sa.Column("id", sa.Integer, primary_key=True, default=highest.scalar_subquery())
+    table = sa.Table("t", sa.MetaData(), key, sa.Column("a", sa.Integer), implicit_returning=False)
+    table.create(engine)
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        with engine.begin() as connection:
+            for number in range(3):
+                result = connection.execute(table.insert(), {"a": number})
+                assert not result.returns_rows
+        lines = {line.operation: line for line in pilot.query_stats(1, 10).patterns}
+        assert (lines["INSERT"].calls, lines["SELECT"].calls) == (3, 3)
+        assert pilot.performance_summary(1).watching.failures == 0
+
+
+def test_a_long_statement_is_one_pattern_whether_it_fails_or_not(engine: sa.Engine) -> None:
+    long = f"SELECT a FROM u WHERE b IN ({', '.join(str(number) for number in range(1000))})"
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE u (a INTEGER, b INTEGER)")
+            connection.exec_driver_sql(long)
+            connection.exec_driver_sql("DROP TABLE u")
+        with engine.connect() as connection, pytest.raises(OperationalError):
+            connection.exec_driver_sql(long)
+        [line] = [line for line in pilot.query_stats(1, 10).patterns if line.operation == "SELECT"]
+        assert (line.calls, line.errors) == (2, 1)
+
+
+def test_the_dialect_alone_may_be_called_as_before(engine: sa.Engine) -> None:
+    with Autopilot(engine, _config(), store=MemoryStore()) as pilot:
+        connection = engine.raw_connection()
+        cursor = connection.cursor()
+        engine.dialect.do_execute(cursor, "SELECT 41 + ?", (1,))
+        assert cursor.fetchone() == (42,)
+        engine.dialect.do_execute_no_params(cursor, "SELECT 1")
+        connection.close()
+        assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 2
+        assert pilot.performance_summary(1).watching.failures == 0
 
 
 def test_a_watched_cursor_looks_like_the_drivers_own(engine: sa.Engine) -> None:

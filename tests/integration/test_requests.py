@@ -115,6 +115,54 @@ def test_the_latest_requests_are_listed_with_their_routes(client: TestClient) ->
     assert [receipt["route"] for receipt in listed] == ["GET /writers/{number}"] * 3, "never the path, which has values"
 
 
+def test_a_mounted_applications_route_holds_no_value(engine: sa.Engine, pilot: Autopilot) -> None:
+    outer, inner = FastAPI(), FastAPI()
+
+    @inner.get("/orders/{number}")
+    def orders(number: int) -> int:
+        _count(engine)
+        return number
+
+    outer.mount("/tenants/{mail}", inner)
+    outer.add_middleware(RequestsMiddleware)
+    with TestClient(outer) as client:
+        answer = client.get("/tenants/alice@example.org/orders/7")
+    assert answer.json() == 7
+    receipt = pilot.receipt(answer.headers["X-Request-ID"])
+    assert receipt is not None
+    assert receipt.route == "GET /orders/{number}"
+
+
+def test_only_requests_of_the_asked_for_time_are_listed(client: TestClient) -> None:
+    client.get("/writers/1")
+    assert client.get("/api/database/requests?hours=1").json()["receipts"]
+    clock = client.get("/api/database/requests?hours=1").json()
+    assert clock["since"] < clock["until"]
+
+
+@pytest.mark.parametrize("what", ["route", "trace"])
+def test_many_rows_stay_one_statement_with_a_comment(mariadb_url: sa.URL, what: str) -> None:
+    engine = sa.create_engine(mariadb_url)
+    table = sa.Table("t", sa.MetaData(), sa.Column("a", sa.Integer))
+    table.create(engine)
+    config = PilotConfig.model_validate({"queries": {"comment": what}})
+    with Autopilot(engine, config, store=MemoryStore()), unit_of_work("import"), engine.begin() as connection:
+        connection.execute(table.insert(), [{"a": number} for number in range(100)])
+        sent = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Com_insert'").one()
+    engine.dispose()
+    assert sent[1] == "1"
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", 5])
+def test_a_name_that_no_server_could_read_costs_no_statement(engine: sa.Engine, name: Any) -> None:
+    config = PilotConfig.model_validate({"queries": {"comment": "route"}})
+    with Autopilot(engine, config, store=MemoryStore()) as pilot, unit_of_work(name) as request:
+        _count(engine)
+    found = pilot.receipt(request.id)
+    assert found is not None
+    assert found.route in ("caf?", "5")
+
+
 def test_a_job_is_a_request_too(engine: sa.Engine, pilot: Autopilot) -> None:
     with unit_of_work("nightly report") as job:
         _count(engine)

@@ -42,3 +42,18 @@ def test_every_thread_has_its_own_buffer_and_an_ended_ones_is_forgotten() -> Non
     recorder.append(_ran("SELECT 2"))
     assert sorted(execution.statement for execution in recorder.take()) == ["SELECT 1", "SELECT 2"]
     assert (recorder.dropped, len(recorder._pending)) == (2, 1)
+
+
+def test_a_thread_that_sends_without_end_does_not_keep_the_others_from_being_counted() -> None:
+    recorder = Recorder(max_pending=1000)
+    for _ in range(500):
+        recorder.append(_ran("busy"))
+    other = Thread(target=lambda: [recorder.append(_ran("other")) for _ in range(5)])
+    other.start()
+    other.join()
+    seen = set()
+    for _ in range(2):
+        for execution in recorder.take():
+            seen.add(execution.statement)
+            break
+    assert seen == {"busy", "other"}

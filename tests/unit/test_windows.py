@@ -72,6 +72,13 @@ def test_slow_executions_are_bounded_and_counted_all_the_same() -> None:
     assert intake.windows.series()["SELECT", "t"].slow_succeeded == MAX_SLOW_PER_WINDOW + 5
 
 
+def test_a_failure_on_a_table_that_is_known_names_it() -> None:
+    intake = _intake()
+    intake.add(_ran("SELECT a FROM t"), CLOCK.now())
+    intake.add(_ran("INSERT INTO t (a) VALUES (1)", error="IntegrityError"), CLOCK.now())
+    assert set(intake.windows.series()) == {("SELECT", "t"), ("INSERT", "t")}
+
+
 def test_failures_are_a_series_of_their_own() -> None:
     intake = _intake()
     intake.add(_ran("SELECT a FROM t"), CLOCK.now())
@@ -170,6 +177,24 @@ def test_receipts_are_bounded() -> None:
     found = intake.receipts.find(requests[-1].id)
     assert found is not None
     assert (len(found.body["lines"]), found.body["calls"]) == (101, 301)
+
+
+def test_what_a_window_touches_is_bounded_and_what_is_remarkable_is_kept() -> None:
+    intake = _intake(requests_kept=10)
+    intake.add(_ran("SELECT broken", error="Error", request=Request("the first")), CLOCK.now())
+    for number in range(500):
+        intake.add(_ran("SELECT a FROM t", request=Request(f"r{number}")), CLOCK.now())
+    assert len(intake.receipts._of_window()) == 11
+    routes = [event.body["route"] for event in intake.close(CLOCK.now()).events if event.kind == RECEIPT]
+    assert "the first" in routes
+
+
+def test_a_long_text_is_one_pattern_whatever_follows_and_is_not_kept_whole() -> None:
+    intake = _intake()
+    for number in range(3):
+        intake.add(_ran("SELECT a FROM t WHERE b = 1 OR " * 1000 + str(number)), CLOCK.now())
+    assert len(intake.batch().windows[0].tallies) == 1
+    assert intake._book._seen.cache_info().currsize == 1
 
 
 def test_receipts_of_large_requests_are_fewer() -> None:

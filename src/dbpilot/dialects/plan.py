@@ -50,13 +50,14 @@ class Plan:
     @property
     def findings(self) -> tuple[str, ...]:
         """What is remarkable about it, in sentences."""
-        return tuple(
+        found = (
             f"It reads the whole table {node.table}"
             + (f" (about {node.rows:,.0f} rows expected)" if node.rows else "")
             + (f" to find {node.condition}: an index on those columns would spare that." if node.condition else ".")
             for _, node in self.root.walk()
             if node.reads_all and node.table
         )
+        return tuple(dict.fromkeys(found))
 
     def as_json(self) -> dict[str, Any]:
         """For the history and the API."""

@@ -29,6 +29,8 @@ def _error_code(error: BaseException) -> str | None:
 
 def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
     rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()
+    own = {detail.split()[1] for *_, detail in rows if detail.startswith(("CO-ROUTINE ", "MATERIALIZE "))}
+    none = own | {"CONSTANT"}  # what is scanned, and is no table
     children: dict[int, list[tuple[int, str]]] = {}
     for id_, parent, _, detail in rows:
         children.setdefault(parent, []).append((id_, detail))
@@ -43,7 +45,7 @@ def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNod
             table=step["table"],
             index=step["index"],
             condition=step["condition"],
-            reads_all=step["operation"] == "SCAN" and step["index"] is None,
+            reads_all=step["operation"] == "SCAN" and step["index"] is None and step["table"] not in none,
             children=below,
         )
 

@@ -10,8 +10,8 @@ from dbpilot.history.tally import Tally
 FORMS: Final = (
     (
         re.compile(r"\bI?LIKE \?"),
-        "LIKE with a value that begins with % has to read every row: search from the beginning, or use a full-text or "
-        "trigram index.",
+        "LIKE has to read every row where its value begins with %: search from the beginning then, or use a full-text "
+        "or trigram index.",
     ),
     (
         re.compile(r"\bWHERE\b.*?\b(?:lower|upper|trim|date|year|month|substr|coalesce|ifnull)\([\w.\"`]+[,)]", re.I),
@@ -21,7 +21,7 @@ FORMS: Final = (
     (re.compile(r"\bORDER BY (?:random|rand)\(\)", re.I), "It sorts the whole result to draw a few rows at random."),
     (
         re.compile(r"\bOFFSET \?|\bLIMIT \?, \?"),
-        "OFFSET reads all the rows that it skips: ask for what follows the last key instead.",
+        "OFFSET reads all the rows that it skips: where it is not 0, ask for what follows the last key instead.",
     ),
     (
         re.compile(r"\bNOT IN \(SELECT\b"),

@@ -23,8 +23,8 @@ def commented(what: Comment, paramstyle: str) -> Callable[[Callable[..., None]],
     def wrap(execute: Callable[..., None]) -> Callable[..., None]:
         def with_comment(cursor: Any, statement: str, *parameters_and_context: Any) -> None:
             request = CURRENT.get()
-            if request is not None:
-                comment = comment_of(request, what)
+            comment = _safely(request, what) if request is not None else ""
+            if comment:
                 has_parameters = len(parameters_and_context) > 1
                 if has_parameters and paramstyle in PERCENT_IS_A_PLACEHOLDER:
                     comment = comment.replace("%", "%%")
@@ -34,6 +34,13 @@ def commented(what: Comment, paramstyle: str) -> Callable[[Callable[..., None]],
         return with_comment
 
     return wrap
+
+
+def _safely(request: Request, what: Comment) -> str:
+    try:
+        return comment_of(request, what)
+    except Exception:  # noqa: BLE001 - the border to the application: its statement goes without a comment then
+        return ""
 
 
 def comment_of(request: Request, what: Comment) -> str:

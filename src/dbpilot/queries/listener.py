@@ -10,6 +10,7 @@ What is timed is the driver: its execute call and its fetch calls, not what the 
 execution that answers rows is recorded when its cursor is closed, or collected.
 """
 
+from asyncio import CancelledError
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,7 +24,7 @@ from dbpilot.errors import ConfigError
 from dbpilot.queries.callsite import calling_frame
 from dbpilot.queries.comment import commented
 from dbpilot.queries.cursor import Known, WatchedCursor, watched_class
-from dbpilot.queries.recorder import MAX_SENT_AS_TEXT, Detail, Recorder
+from dbpilot.queries.recorder import Detail, Recorder, sent_as_text
 from dbpilot.queries.relationship import lazy_relationship
 from dbpilot.queries.request import CURRENT, Request
 
@@ -66,9 +67,11 @@ class Listener:
         if MARK in vars(driver):
             raise ConfigError("this engine is watched by another pilot already; stop that one, or use it")
         comment = commented(self._config.comment, driver.paramstyle)
+        # PyMySQL makes one statement of many rows only where nothing follows the VALUES.
+        comment_many = comment if driver.name not in ("mysql", "mariadb") else commented("off", driver.paramstyle)
         self._hooks = {
             "do_execute": self._with_parameters(comment(driver.do_execute)),
-            "do_executemany": self._with_parameters(comment(driver.do_executemany), many=True),
+            "do_executemany": self._with_parameters(comment_many(driver.do_executemany), many=True),
             "do_execute_no_params": self._without_parameters(comment(driver.do_execute_no_params)),
         }
         vars(driver).update({**self._hooks, MARK: self})
@@ -80,7 +83,9 @@ class Listener:
             if own.get(name) is hook:  # otherwise somebody stands in for it, and for us
                 del own[name]
 
-    def _with_parameters(self, execute: Callable[..., None], *, many: bool = False) -> Callable[..., None]:
+    def _with_parameters(  # noqa: C901 - what is called costs every statement of the application
+        self, execute: Callable[..., None], *, many: bool = False
+    ) -> Callable[..., None]:
         """A hook that runs ``execute``, the dialect's own way to the driver, between two clock readings.
 
         Every line of it is paid for by every statement of the application: what it needs is at hand in a closure, and
@@ -90,7 +95,7 @@ class Listener:
         watch_s, sample_every, fetches = self._config.watch_s, self._config.sample_every, self._config.fetch_timing
         current_request, failed, cursor_class = CURRENT.get, self._failed, self._cursor_classes.get
 
-        def timed(cursor: Any, statement: str, parameters: Any, context: ExecutionContext) -> None:
+        def timed(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
             started = ticks()
             try:
                 execute(cursor, statement, parameters, context)
@@ -99,9 +104,12 @@ class Listener:
                 raise
             ended = ticks()
             try:
+                if context is None or not hasattr(context, "statement"):
+                    self._without_context(statement, cursor, ended, ended - started)
+                    return
                 compiled = context.compiled
                 if compiled is None or (statement is not context.statement and not context.executemany):
-                    text = statement if len(statement) <= MAX_SENT_AS_TEXT else f"{statement[:MAX_SENT_AS_TEXT]} ..."
+                    text = sent_as_text(statement)
                 else:
                     text = compiled.string  # cached by SQLAlchemy, and short whatever the length of its lists
                 execute_s = ended - started
@@ -122,9 +130,7 @@ class Listener:
                 if fetches and cursor.description is not None and not context.executemany:
                     # SQLite does most of the work when rows are fetched: results take their cursor from here.
                     watched = cursor_class(type(cursor)) or self._first_of_its_class
-                    context.cursor = watched(  # type: ignore[assignment]  # it stands in for one
-                        cursor, (text, execute_s, request, detail, statement, parameters)
-                    )
+                    context.cursor = watched(cursor, (text, execute_s, request, detail, statement, parameters))
                 elif waiting < limit:
                     rows = cursor.rowcount
                     if many and rows < 0 and context.isinsert:  # asyncpg does not say; every row sent was inserted
@@ -140,11 +146,18 @@ class Listener:
     def _without_parameters(self, execute: Callable[..., None]) -> Callable[..., None]:
         """The same for a statement sent without parameters, which the driver is called for in another way."""
 
-        def execute_only(cursor: Any, statement: str, _parameters: Any, context: ExecutionContext) -> None:
+        def execute_only(cursor: Any, statement: str, _parameters: Any, context: Any) -> None:
             execute(cursor, statement, context)
 
         timed = self._with_parameters(execute_only)
-        return lambda cursor, statement, context: timed(cursor, statement, None, context)
+        return lambda cursor, statement, context=None: timed(cursor, statement, None, context)
+
+    def _without_context(self, statement: str, cursor: Any, ended: float, execute_s: float) -> None:
+        """A statement that somebody sends by the dialect alone, or that SQLAlchemy sends to find a column's default
+        before the context knows its own statement. Its cursor goes on to the statement proper: it is not stood in for.
+        """
+        recorded = sent_as_text(statement), ended, execute_s, 0.0, 0.0, cursor.rowcount, CURRENT.get(), None
+        self._recorder.append(recorded)
 
     def _detail(
         self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float, request: Request | None
@@ -158,14 +171,14 @@ class Listener:
             detail.sent = (statement, parameters)
         return detail
 
-    def _failed(self, context: ExecutionContext, statement: str, execute_s: float, error: BaseException) -> None:
+    def _failed(self, context: Any, statement: str, execute_s: float, error: BaseException) -> None:
         try:
-            compiled = context.compiled
-            if compiled is None or (statement is not context.statement and not context.executemany):
-                text = statement[:MAX_SENT_AS_TEXT]
-            else:
-                text = compiled.string
-            detail = Detail(calling_frame(), error=self._dialect.error_class(error))
+            compiled: Any = getattr(context, "compiled", None)
+            is_own = compiled and (statement is getattr(context, "statement", None) or context.executemany)
+            text = compiled.string if is_own else sent_as_text(statement)
+            # Somebody who did not want to wait is no failure of the statement.
+            kind = None if isinstance(error, CancelledError) else self._dialect.error_class(error)
+            detail = Detail(calling_frame(), error=kind)
             self._recorder.append((text, self._ticks(), execute_s, 0.0, 0.0, -1, CURRENT.get(), detail))
         except Exception:  # noqa: BLE001 - as above
             self.failures += 1
@@ -204,9 +217,9 @@ class Listener:
     def _late_detail(self, detail: Detail | None, cursor: WatchedCursor, sent: tuple[str, Any]) -> Detail:
         detail = detail or Detail(calling_frame())
         detail.sent = sent
-        if cursor.error is not None:
+        if cursor.error is not None and not isinstance(cursor.error, CancelledError):
             detail.error = self._dialect.error_class(cursor.error)
-            cursor.error = None  # it holds the frames it went through
+        cursor.error = None  # it holds the frames it went through
         return detail
 
 

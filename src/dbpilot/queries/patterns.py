@@ -27,16 +27,18 @@ class PatternBook:
         self._syntax = syntax
         self._max_known = max_patterns * TEXTS_PER_PATTERN
         self._known: OrderedDict[str, Pattern] = OrderedDict()
-        self.of = lru_cache(self._max_known)(self._read)
-        """The pattern of a statement's text."""
+        self._seen = lru_cache(self._max_known)(self._read)
         self._samples: dict[str, Counter[tuple[Frame, str | None]]] = {}
 
-    def _read(self, statement: str) -> Pattern:
-        text = statement if len(statement) <= MAX_COMPILED else f"{statement[:MAX_COMPILED]} ..."
+    def of(self, statement: str) -> Pattern:
+        """The pattern of a statement's text."""
+        return self._seen(statement if len(statement) <= MAX_COMPILED else f"{statement[:MAX_COMPILED]} ...")
+
+    def _read(self, text: str) -> Pattern:
         print_ = fingerprint(text, self._syntax)
         known = self._known.get(print_.id)
         if known is None:
-            tables = tables_of(text, self._syntax)
+            tables = tables_of(print_.tokens)
             known = self._known[print_.id] = Pattern(print_.id, print_.text, print_.operation, tables)
         self._known.move_to_end(print_.id)
         while len(self._known) > self._max_known:

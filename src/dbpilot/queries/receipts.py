@@ -105,6 +105,9 @@ class Receipts:
         self._least = n_plus_one
         self._open: OrderedDict[str, Receipt] = OrderedDict()
         self._touched: dict[str, Receipt] = {}
+        """Those that ran something since the last window."""
+        self._parted: list[Receipt] = []
+        """Those of them that there was no room for any more."""
         self._lines = 0
 
     def add(self, request: Request, pattern: Pattern, execution: Execution, at: datetime, slow: bool) -> None:
@@ -127,9 +130,18 @@ class Receipts:
         self._lines -= len(known.lines) if known else 0
         receipt = self._open[request.id] = Receipt(request, at, at)
         while len(self._open) > max(self._kept, 1) or (self._lines > MAX_LINES_KEPT and len(self._open) > 1):
-            _, oldest = self._open.popitem(last=False)
+            id_, oldest = self._open.popitem(last=False)
             self._lines -= len(oldest.lines)
+            if self._touched.get(id_) is oldest:
+                del self._touched[id_]
+                self._part_with(oldest)
         return receipt
+
+    def _part_with(self, receipt: Receipt) -> None:
+        """It is kept until the history has it, if the history is to have it, and there are not too many."""
+        worth_keeping = receipt.remarkable or any(receipt.repeated(self._least))
+        if worth_keeping and len(self._parted) < MAX_REMARKABLE:
+            self._parted.append(receipt)
 
     def find(self, request_id: str) -> Event | None:
         """The receipt with this id, if this process still has it."""
@@ -142,7 +154,10 @@ class Receipts:
 
     def repetitions(self) -> list[Event]:
         """N+1s that were not reported yet."""
-        return [event for receipt in self._touched.values() for event in self._repetitions(receipt)]
+        return [event for receipt in self._of_window() for event in self._repetitions(receipt)]
+
+    def _of_window(self) -> list[Receipt]:
+        return [*self._parted, *self._touched.values()]
 
     def _repetitions(self, receipt: Receipt) -> Iterator[Event]:
         for line in receipt.repeated(self._least):
@@ -155,10 +170,10 @@ class Receipts:
         Of a request that goes on the receipt is written again later, under the same id.
         """
         found = self.repetitions()
-        for receipt in self._touched.values():
+        touched = sorted(self._of_window(), key=lambda receipt: receipt.calls, reverse=True)
+        for receipt in touched:
             receipt.reported.update(line.pattern_id for line in receipt.repeated(self._least))
-        touched = sorted(self._touched.values(), key=lambda receipt: receipt.calls, reverse=True)
-        self._touched = {}
+        self._touched, self._parted = {}, []
         remarkable = [receipt for receipt in touched if receipt.remarkable]
         ordinary = [receipt for receipt in touched if not receipt.remarkable]
         written = remarkable[:MAX_REMARKABLE] + ordinary[:MAX_ORDINARY]

@@ -14,6 +14,11 @@ MAX_SENT_AS_TEXT: Final = 2048
 """Characters kept of a statement that was sent as text: every execution may be another one, with values in it."""
 
 
+def sent_as_text(statement: str) -> str:
+    """What is kept of a statement that was sent as text, whatever becomes of it."""
+    return statement if len(statement) <= MAX_SENT_AS_TEXT else f"{statement[:MAX_SENT_AS_TEXT]} ..."
+
+
 @dataclass(slots=True)
 class Detail:
     """What is kept of a slow, failed or sampled execution beside its figures, until the worker has seen it."""
@@ -102,6 +107,7 @@ class Recorder:
         self._at_loss = at_loss
         self._pending: list[_Pending] = []
         self._dropped_before = 0
+        self._first = 0
         self.mine = Buffer(self._pending.append)
 
     def append(self, execution: Recorded) -> None:
@@ -120,9 +126,14 @@ class Recorder:
     def take(self) -> Iterator[Execution]:
         """Everything that waits now, thread by thread; what is appended meanwhile may wait for the next time.
 
-        Buffers of ended threads go when they are empty.
+        Whoever stops in the middle begins with the next thread another time: one that sends without end does not keep
+        the others from being counted. Buffers of ended threads go when they are empty.
         """
-        for pending in list(self._pending):
+        buffers = list(self._pending)
+        first = self._first
+        for number in range(len(buffers)):
+            pending = buffers[(first + number) % len(buffers)]
+            self._first = first + number + 1
             ended = pending.thread_life() is None
             for _ in range(len(pending)):
                 yield Execution._make(pending.popleft())

@@ -22,18 +22,19 @@ TRACEPARENT: Final = re.compile(
 class Request:
     """One unit of work, for as long as anything runs in it."""
 
-    __slots__ = ("_scope", "id", "name", "next_sample", "statements", "traceparent")
+    __slots__ = ("_root", "_scope", "id", "name", "next_sample", "statements", "traceparent")
 
     def __init__(self, name: str = "", id_: str | None = None, traceparent: str | None = None) -> None:
         """``id_`` may come from outside, and is replaced where it could not be a name in a URL; a ``traceparent`` that
         is none is left out."""
         self.id = id_ if id_ and ID.fullmatch(id_) else uuid4().hex
-        self.name = name
+        self.name = str(name).encode("utf-8", "replace").decode()  # whatever it is, a history can store it
         self.traceparent = traceparent if traceparent and TRACEPARENT.fullmatch(traceparent) else None
         self.statements = 0
         """How many ran in it; whoever watches them counts."""
         self.next_sample = FIRST_SAMPLE
         self._scope: Any = None
+        self._root = ""
 
     @classmethod
     def from_asgi(cls, scope: Any) -> "Request":
@@ -41,6 +42,7 @@ class Request:
         headers = {name: value.decode("latin-1") for name, value in scope.get("headers", ()) if name in HEADERS}
         request = cls("", headers.get(b"x-request-id"), headers.get(b"traceparent"))
         request._scope = scope
+        request._root = str(scope.get("root_path", ""))
         return request
 
     @property
@@ -59,7 +61,8 @@ class Request:
             path = getattr(scope.get("route"), "path", None)
             if path is None:
                 return str(scope.get("method", "")) or "(no route)"
-            self.name = f"{scope.get('method', '')} {scope.get('root_path', '')}{path}".strip()
+            # Applications mounted inside extend the root by what was asked for, values and all: that of the beginning.
+            self.name = f"{scope.get('method', '')} {self._root}{path}".strip()
         return self.name
 
     def ended(self) -> None:

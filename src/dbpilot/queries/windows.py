@@ -97,8 +97,10 @@ class QueryWindows:
     def _series_key(self, pattern: Pattern, tally: Tally, totals: SeriesByKey) -> tuple[str, str]:
         """The metrics' series for this pattern; a statement that only failed may name any table, and begins none."""
         key = (pattern.operation, pattern.tables[0] if pattern.tables else "none")
-        begins_one = key not in totals
-        if begins_one and (tally.failed == tally.calls or len(totals) >= MAX_SERIES):
+        if key in totals:
+            return key
+        named_before = any(table == key[1] for _, table in totals)
+        if len(totals) >= MAX_SERIES or (tally.failed == tally.calls and not named_before):
             return pattern.operation, "other"
         return key
 

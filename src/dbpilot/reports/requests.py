@@ -64,8 +64,10 @@ class Repetition:
 
 @dataclass(frozen=True, slots=True)
 class RequestReport:
-    """The latest receipts, those with most time first."""
+    """Receipts between ``since`` and ``until``, those with most time first."""
 
+    since: datetime
+    until: datetime
     receipts: list[Receipt]
     history_error: str | None
 

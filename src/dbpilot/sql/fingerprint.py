@@ -66,7 +66,11 @@ BEFORE_VALUE: Final = frozenset({"(", ",", "=", "<>", "!=", "THEN", "ELSE", "VAL
 ODD_WORDS: Final = RESERVED | AFTER.keys() | VALUE_WORDS
 BEFORE_ODD: Final = frozenset({"SAVEPOINT", "TO", "="})
 BEFORE_LIST: Final = frozenset({"(", "[", ",", "+", "-"})
-COMPARISONS: Final = frozenset({"=", "==", "<>", "!=", "<", ">", "<=", ">=", "||", "LIKE", "GLOB", "MATCH", "IS"})
+COMPARISONS: Final = frozenset(
+    {"=", "==", "<>", "!=", "<", ">", "<=", ">=", "||", "LIKE", "GLOB", "MATCH", "IS", "BETWEEN", "THEN", "ELSE"}
+)
+UNLIKE_A_NAME: Final = re.compile(r"[@/\\:;,'=+]|\s\s|\d{6}")
+"""What hardly any column is called, and many values hold."""
 SETTINGS: Final = frozenset({"SET", "PRAGMA"})
 BEFORE_TABLE: Final = frozenset({"FROM", "JOIN", "INTO", "UPDATE", "TABLE"})
 VERBS: Final = frozenset(
@@ -138,6 +142,8 @@ def pattern_tokens(statement: str, syntax: Syntax) -> list[str]:
         tokens = _collapse_rows(tokens)
     while tokens and tokens[-1] == ";":
         tokens.pop()
+    if tokens and tokens[0].isidentifier():  # the verb, even where it is one that we do not know
+        tokens[0] = tokens[0].upper()
     return tokens
 
 
@@ -223,7 +229,8 @@ def _push_values(tokens: list[str], count: int) -> str:
 
 def _word(raw: str, tokens: list[str], last: str, syntax: Syntax) -> str:
     """A name, or a keyword written in another way, or one that is a name elsewhere."""
-    if raw[0] == '"' and syntax.names_may_be_values and '".' not in raw and _hides_a_value(tokens, last):
+    may_be_value = raw[0] == '"' and syntax.names_may_be_values and '".' not in raw and last not in BEFORE_TABLE
+    if may_be_value and (UNLIKE_A_NAME.search(raw) or _hides_a_value(tokens, last)):
         return VALUE
     upper = raw.upper()
     if upper in VALUE_WORDS and (last in BEFORE_VALUE or last[:1] == VALUE):
@@ -242,7 +249,8 @@ def _hides_a_value(tokens: list[str], last: str) -> bool:
     string."""
     before = tokens[-2] if len(tokens) > 1 else ""
     in_list = (last == "(" and before in ("IN", "VALUES", ",")) or (last == "," and before[:1] == VALUE)
-    return last in COMPARISONS or in_list
+    after_between = last == "AND" and "BETWEEN" in tokens[-4:]
+    return last in COMPARISONS or in_list or after_between
 
 
 def _ends_operand(token: str) -> bool:

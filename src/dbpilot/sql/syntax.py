@@ -70,7 +70,7 @@ class Syntax:
     """One database's spelling, compiled."""
 
     name: str
-    """The name sqlglot knows this database by."""
+    """Part of every pattern's id: the same text is another pattern on another kind of database."""
 
     tokens: re.Pattern[str]
     """Matches one token and the white space before it; together its matches leave no gap. Its one group is the token:
