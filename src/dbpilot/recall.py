@@ -7,7 +7,7 @@ from functools import partial
 
 from dbpilot.errors import StoreError
 from dbpilot.history.historian import Historian
-from dbpilot.history.store import Batch, Event, Pattern, Store, added, joined, latest, matching
+from dbpilot.history.store import Batch, Event, Pattern, Store, Window, added, counted, joined, latest, matching
 from dbpilot.history.tally import Tally
 from dbpilot.queries.worker import Worker
 
@@ -67,15 +67,12 @@ class Recall:
         min_value: float | None = None,
     ) -> Events:
         """The latest events of a kind in [since, until)."""
-        batches = self._live()
-        live = [event for batch in batches for event in batch.events]
-        found = matching(live, kind, since, until, key=key, min_value=min_value)
-        patterns = _patterns(batches)
+        wanted = partial(matching, kind=kind, since=since, until=until, key=key, min_value=min_value)
+        stored = partial(self._store.events, kind, since, until, limit, key=key, min_value=min_value)
         try:
-            stored = partial(self._store.events, kind, since, until, limit, key=key, min_value=min_value)
-            return self._historian.ask(lambda: self._with_stored_events(found, stored, limit, patterns))
+            return self._historian.ask(lambda: self._all_events(wanted, stored, limit))
         except StoreError as error:
-            return Events(latest(found, limit), patterns, str(error))
+            return replace(self._live_events(wanted, limit), error=str(error))
 
     def _all_tallies(self, since: datetime, until: datetime) -> Tallies:
         live = self._live_tallies(since, until)
@@ -84,13 +81,19 @@ class Recall:
     def _live_tallies(self, since: datetime, until: datetime) -> Tallies:
         live = self._live()
         windows = [window for batch in live for window in batch.windows if since <= window.start < until]
-        return Tallies(added(window.tallies for window in windows), _patterns(live))
+        return Tallies(counted(windows), _patterns(live))
 
-    def _with_stored_events(
-        self, live: list[Event], stored: Callable[[], list[Event]], limit: int, patterns: dict[str, Pattern]
+    def _all_events(
+        self, wanted: Callable[[list[Event]], list[Event]], stored: Callable[[], list[Event]], limit: int
     ) -> Events:
-        events = latest([*live, *stored()], limit)
-        return Events(events, self._with_stored({id_ for event in events for id_ in _named_by(event)}, patterns))
+        """Inside a question no batch is written: what is live now is not in the store as well."""
+        live = self._live_events(wanted, limit)
+        events = latest([*live.events, *stored()], limit)
+        return Events(events, self._with_stored({id_ for event in events for id_ in _named_by(event)}, live.patterns))
+
+    def _live_events(self, wanted: Callable[[list[Event]], list[Event]], limit: int) -> Events:
+        batches = self._live()
+        return Events(latest(wanted([event for batch in batches for event in batch.events]), limit), _patterns(batches))
 
     def _with_stored(self, ids: set[str], live: dict[str, Pattern]) -> dict[str, Pattern]:
         stored = self._store.patterns(ids)
@@ -103,7 +106,7 @@ class Recall:
         with self._worker.lock:
             current = self._worker.catch_up().batch()
             windows = [
-                replace(window, tallies={id_: tally.copy() for id_, tally in window.tallies.items()})
+                Window(window.start, {id_: tally.copy() for id_, tally in window.tallies.items()})
                 for window in current.windows
             ]
             return [*self._historian.unwritten(), replace(current, windows=windows)]

@@ -1,6 +1,8 @@
 """Every store remembers the same, in memory and on every database."""
 
+import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +15,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from dbpilot.config import HistoryConfig
+from dbpilot.errors import StoreError
 from dbpilot.history import schema
-from dbpilot.history.sql_store import SqlStore, cover
-from dbpilot.history.store import Batch, Event, MemoryStore, Pattern, Source, Store, Window, added
+from dbpilot.history.sql_store import MAX_WAITING, SOURCES_EVERY_S, SqlStore, WrittenPatterns, cover
+from dbpilot.history.store import Batch, Event, MemoryStore, Pattern, Source, Store, Window, added, counted, packed
 from dbpilot.history.tally import Tally
 from dbpilot.testing import FakeClock
 
@@ -153,6 +156,94 @@ def test_samples_of_a_patterns_sources_add_up(open_store: Opener, clock: FakeClo
     assert len(open_store().patterns([READ.id])[READ.id].sources) == 2
 
 
+def _sampled(id_: str, samples: int = 1) -> Pattern:
+    return Pattern(id_, "SELECT 1", "SELECT", (), (Source("shop.py:1", "f", None, samples),))
+
+
+def _samples(store: Store, id_: str) -> int:
+    return sum(source.samples for source in store.patterns([id_])[id_].sources)
+
+
+@sql_only
+@pytest.mark.parametrize("known", [False, True])
+def test_samples_of_a_batch_count_once_however_often_it_is_written(
+    open_store: Opener, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    store, wanted = open_store(), 3
+    if known:
+        store.write(Batch([_sampled(READ.id, 4)]))
+        wanted += 4
+    batch = Batch([_sampled(READ.id, 3)], [Window(NOON, {READ.id: _tally(0.25)})])
+    monkeypatch.setattr(store, "_window_row", lambda *_: _raise(StoreError("the disk is full")))
+    for _ in range(30):
+        with pytest.raises(StoreError):
+            store.write(batch)
+        clock.advance(60)
+    monkeypatch.undo()
+    store.write(batch)
+    store.write(batch)
+    assert _samples(store, READ.id) == wanted
+    clock.advance(SOURCES_EVERY_S)
+    store.write(Batch([READ]))
+    assert _samples(open_store(), READ.id) == wanted
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@sql_only
+def test_samples_that_waited_are_written_though_their_pattern_never_comes_again(
+    open_store: Opener, clock: FakeClock
+) -> None:
+    store = open_store()
+    store.write(Batch([_sampled(READ.id)]))
+    store.write(Batch([_sampled(READ.id)]))
+    assert _samples(open_store(), READ.id) == 1, "the second sample waits"
+    clock.advance(SOURCES_EVERY_S)
+    store.write(Batch([WRITE]))
+    assert _samples(open_store(), READ.id) == 2
+    assert _samples(store, READ.id) == 2, "and it waits no longer"
+
+
+def test_patterns_that_wait_are_bounded() -> None:
+    written, most = WrittenPatterns(), 0
+    for second in range(300):
+        for _ in range(2):  # named twice, and never again
+            patterns = [_sampled(f"{100 * second + number:016x}") for number in range(100)]
+            batch = Batch(patterns)
+            written.wrote(batch, written.due(batch, 1e9 + second), 1e9 + second)
+        most = max(most, len(written._waiting))
+    assert 100 < most <= MAX_WAITING
+
+
+def test_windows_that_are_kept_in_memory_add_up_and_are_small() -> None:
+    rng, store = random.Random(7), MemoryStore()
+    ids = [f"{rng.getrandbits(64):016x}" for _ in range(50)] + ["other"]
+    windows = []
+    for number in range(130):
+        start = NOON + timedelta(seconds=10 * number)
+        tallies = {id_: _tally(rng.random(), 0.001, at=start, error="E") for id_ in rng.sample(ids, 40)}
+        windows.append(Window(start, tallies))
+        store.write(Batch(windows=windows[-1:]))
+    until = NOON + timedelta(seconds=1000)
+    some = [window for window in windows if window.start < until]
+    expected = _figures(added(window.tallies for window in some))
+    assert _figures(store.tallies(NOON, until)) == expected
+    assert _figures(counted([*some[:50], *map(packed, some[50:])])) == expected
+    assert sum(len(window.data) for window in store._windows) / (130 * 40) < 200, "bytes per pattern and window"
+
+
+def test_texts_are_remembered_in_memory_for_as_long_as_something_names_them() -> None:
+    store = MemoryStore(keep=HOUR)
+    store.write(Batch([READ, WRITE], [Window(NOON, {READ.id: _tally(0.25), WRITE.id: _tally(0.25)})]))
+    store.write(Batch(events=[Event("plan", NOON + HOUR, READ.id, 0.0, {}, READ.id)]))
+    store.maintain(NOON + HOUR)
+    assert store.patterns([READ.id, WRITE.id]).keys() == {READ.id, WRITE.id}
+    store.maintain(NOON + HOUR + timedelta(seconds=1))
+    assert store.patterns([READ.id, WRITE.id]).keys() == {READ.id}
+
+
 def test_an_empty_history_answers(open_store: Opener) -> None:
     store = open_store()
     store.maintain(NOON)
@@ -265,6 +356,24 @@ def test_what_is_too_old_is_gone_level_by_level(open_store: Opener, clock: FakeC
 
 
 @sql_only
+def test_what_is_in_no_sum_yet_is_not_forgotten(open_store: Opener, clock: FakeClock) -> None:
+    folding, forgetting = open_store(), open_store()
+    for number in range(5):
+        folding.write(_batch(_tally(0.25), NOON + timedelta(seconds=10 * number)))
+    clock.advance(2 * 24 * 3600)
+    assert folding.claim("fold", clock.now() + HOUR, clock.now()), "it is between two steps"
+    forgetting.maintain(clock.now())
+    assert forgetting.tallies(NOON - 24 * HOUR, clock.now())[READ.id].calls == 5
+    folding.maintain(clock.now())
+    assert forgetting.tallies(NOON - 24 * HOUR, clock.now())[READ.id].calls == 5
+    clock.advance(500 * 24 * 3600)
+    folding.write(_batch(_tally(0.25)))  # about a time of which not even sums are kept
+    assert forgetting.claim("fold", clock.now() + HOUR, clock.now())
+    folding.maintain(clock.now())
+    assert forgetting.tallies(NOON - 24 * HOUR, clock.now()) == {}, "but not for ever"
+
+
+@sql_only
 def test_a_claim_is_one_processs_until_its_time_is_over(open_store: Opener) -> None:
     one, other = open_store(), open_store()
     assert one.claim("alert", NOON + HOUR, NOON)
@@ -273,6 +382,25 @@ def test_a_claim_is_one_processs_until_its_time_is_over(open_store: Opener) -> N
     assert other.claim("another", NOON + HOUR, NOON)
     assert other.claim("alert", NOON + 2 * HOUR, NOON + HOUR)
     assert not one.claim("alert", NOON + 2 * HOUR, NOON + HOUR)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_shares_neither_claims_nor_locks_nor_samples_with_its_parent(
+    sqlite_url: sa.URL, clock: FakeClock
+) -> None:
+    store = SqlStore(sqlite_url.render_as_string(), "shop", clock=clock)
+    assert store.claim("alert", NOON + HOUR, NOON)
+    store.write(Batch([_sampled(READ.id)]))
+    store.write(Batch([_sampled(READ.id)]))
+    with store._opening:  # as another thread of the parent may at any time
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # rather than wait for ever
+            store.abandon()
+            os._exit(2 * store.claim("alert", NOON + HOUR, NOON) + (_samples(store, READ.id) != 1))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert _samples(store, READ.id) == 2
+    store.close()
 
 
 @sql_only
@@ -310,3 +438,17 @@ def test_several_databases_in_one_history_are_told_apart(open_store: Opener) -> 
     assert shop.tallies(NOON, NOON + HOUR)[READ.id].calls == 1
     assert office.tallies(NOON, NOON + HOUR)[READ.id].calls == 2
     assert len(shop.events("slow", NOON, NOON + HOUR, 10)) == 1
+
+
+@sql_only
+def test_names_that_differ_in_case_differ(open_store: Opener) -> None:
+    small, capital = open_store("app.db"), open_store("App.db")
+    small.write(_batch(_tally(0.25)))
+    small.write(Batch(events=[Event("receipt", NOON, key, 0.0, {}) for key in ("job", "Job")]))
+    small.maintain(NOON + HOUR)
+    assert capital.tallies(NOON, NOON + HOUR) == {}
+    assert capital.events("slow", NOON, NOON + HOUR, 10) == []
+    assert [event.key for event in small.events("receipt", NOON, NOON + HOUR, 10, key="Job")] == ["Job"]
+    assert small.claim("alert", NOON + HOUR, NOON)
+    assert capital.claim("Alert", NOON + HOUR, NOON)
+    assert capital.claim("alert", NOON + HOUR, NOON)

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dbpilot.history.store import OTHER_ID
 from dbpilot.history.tally import LatencyHistogram, Tally
 
+OTHER_ID: Final = "other"
+"""The pattern that stands for all those over the limit."""
 PLAIN: Final = 1
 COMPRESSED: Final = 2
 HEAD: Final = struct.Struct("<III?")
@@ -28,6 +30,8 @@ NARROW: Final = 2**32 - 1
 """Counts above it need eight bytes instead of four."""
 ROWS_AT_ONCE: Final = 1_000
 """Patterns whose histograms are added up in one table, of a few megabytes; thousands at once would be a hundred."""
+BLOCKS_AT_ONCE: Final = 60
+"""Stored blocks that are unpacked together; a day of windows at once would be a gigabyte."""
 SUMS: Final = ("calls", "slow", "rows", "total_s", "fetch_s", "first_row_s", "wait_s")
 
 Ids: TypeAlias = NDArray[np.uint64]
@@ -184,6 +188,15 @@ def added_up(blocks: Iterable[Block]) -> dict[str, Tally]:
             histogram=LatencyHistogram(later=_Entries(frame, row)),
         )
     return tallies
+
+
+def unpacked(stored: Iterable[bytes]) -> dict[str, Tally]:
+    """The sum of all that ``to_bytes`` wrote, by pattern id, however many there are."""
+    left = iter(stored)
+    parts = []
+    while some := [Block.from_bytes(data) for data in islice(left, BLOCKS_AT_ONCE)]:
+        parts.append(merged(some))
+    return added_up(parts)
 
 
 class _Frame:

@@ -5,15 +5,16 @@ soon is an error at once, for as long as the store stays so.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Condition, Event, Thread
 from typing import Final, TypeVar
 
 from dbpilot.clock import Clock
 from dbpilot.errors import StoreError
-from dbpilot.history.store import Batch, Store
+from dbpilot.history.store import Batch, Store, packed
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ MAX_UNWRITTEN: Final = 360
 RETRY_S: Final = 10.0
 MAINTAIN_EVERY_S: Final = 30.0
 MAX_REFUSALS: Final = 6
-"""How often the store may refuse one batch while it takes questions, before that batch is given up."""
+"""How often in a row the store may refuse one batch while it takes a later one, before that batch is given up."""
 ANSWER_S: Final = 3.0
 """How long a question may take: whoever asks may be one of few threads that serve requests."""
 
@@ -44,7 +45,8 @@ class Historian:
         self._busy_since: float | None = None
         self._failed_at = float("-inf")
         self._next_upkeep = clock.ticks() + MAINTAIN_EVERY_S
-        self._refused = 0
+        self._refused = Counter[str]()
+        """How often each batch, by its id, was refused while the store took another."""
         self.restarts = 0
         self.lost = 0
         """Windows that never reached the store."""
@@ -79,6 +81,8 @@ class Historian:
         """The batch waits to be written; returns at once."""
         if not batch.windows and not batch.events:
             return
+        if self._unwritten:  # the store is slow or down: this may wait for an hour, with hundreds of others
+            batch = replace(batch, windows=[packed(window) for window in batch.windows])
         with self._wake:
             self._unwritten.append(batch)
             while len(self._unwritten) > MAX_UNWRITTEN:
@@ -167,20 +171,46 @@ class Historian:
         return True
 
     def _write_oldest(self) -> None:
-        """The oldest batch is written; one that is refused again and again, while the next one is not, is given up."""
+        """The oldest batch is written, or given up: the store refused it again and again, and took a later one."""
         oldest, *others = self.unwritten()
+        error = self._refusal(oldest)
+        if error is not None and not self._is_given_up(oldest, others):
+            raise error
+
+    def _refusal(self, batch: Batch) -> Exception | None:
+        """Why the store did not take the batch, if it did not."""
         try:
-            self._store.write(oldest)
-        except Exception:
-            self._refused += 1
-            if self._refused < MAX_REFUSALS or not others:
-                raise
-            self._store.write(others[0])  # or the store takes nothing at all, and that is the error
-            self._done(others[0])
-            self.lost += len(oldest.windows)
-            log.error("the history refuses one batch of windows; it is given up")
-        self._refused = 0
-        self._done(oldest)
+            self._store.write(batch)
+        except Exception as error:  # noqa: BLE001 - the border to stores, as in _attempt
+            return error
+        self._done(batch)
+        return None
+
+    def _is_given_up(self, oldest: Batch, others: list[Batch]) -> bool:
+        """Whether the store, which refused the oldest batch, did so too often; its successors get their turn first.
+
+        The newest batch tells whether the store takes anything. If so, all up to the first one that it takes were
+        refused for what they are, however many they are; if not, nothing is known of any of them.
+        """
+        refused = [oldest]
+        if not others or self._refusal(others[-1]) is not None:
+            self._refused.clear()
+            return False
+        begun = self._clock.ticks()
+        for batch in others[:-1]:
+            if self._refusal(batch) is None or self._clock.ticks() - begun > ANSWER_S:  # somebody may want to ask
+                break
+            refused.append(batch)
+        self._refused = Counter({batch.id: self._refused[batch.id] + 1 for batch in refused})
+        self._give_up([batch for batch in refused if self._refused[batch.id] >= MAX_REFUSALS])
+        return self._refused[oldest.id] >= MAX_REFUSALS
+
+    def _give_up(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            self._done(batch)
+            self.lost += len(batch.windows)
+        if batches:
+            log.error("the history refuses batches of windows again and again; given up: %d", len(batches))
 
     def _done(self, batch: Batch) -> None:
         with self._wake:

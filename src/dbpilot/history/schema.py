@@ -24,6 +24,12 @@ KEY_LENGTH: Final = 128
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")  # TEXT ends at 64 KiB there
 LongBlob = LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
+
+def _name(length: int) -> String:
+    """The type of what names something: upper and lower case differ, on MariaDB and MySQL only when they are told."""
+    return String(length).with_variant(mysql.VARCHAR(length, collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
 # Instants are seconds since 1970 in UTC: the same number, and the same order, on every database.
 patterns = Table(
     "dbpilot_patterns",
@@ -43,7 +49,7 @@ windows = Table(
     metadata,
     Column("batch", String(32), primary_key=True),
     Column("start_s", BigInteger, primary_key=True, autoincrement=False),
-    Column("database", String(PLACE_LENGTH), nullable=False),
+    Column("database", _name(PLACE_LENGTH), nullable=False),
     # Whether it is part of the sums below.
     Column("folded", Boolean, nullable=False),
     Column("data", LongBlob, nullable=False),
@@ -55,7 +61,7 @@ windows = Table(
 sums = Table(
     "dbpilot_sums",
     metadata,
-    Column("database", String(PLACE_LENGTH), primary_key=True),
+    Column("database", _name(PLACE_LENGTH), primary_key=True),
     Column("length_s", Integer, primary_key=True, autoincrement=False),
     Column("start_s", BigInteger, primary_key=True, autoincrement=False),
     Column("data", LongBlob, nullable=False),
@@ -66,10 +72,10 @@ events = Table(
     metadata,
     Column("batch", String(32), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("database", String(PLACE_LENGTH), nullable=False),
+    Column("database", _name(PLACE_LENGTH), nullable=False),
     Column("kind", String(32), nullable=False),
     Column("at_s", Double, nullable=False),
-    Column("key", String(KEY_LENGTH), nullable=False),
+    Column("key", _name(KEY_LENGTH), nullable=False),
     Column("value", Double, nullable=False),
     Column("pattern_id", String(32)),
     Column("body", JSON, nullable=False),
@@ -81,8 +87,8 @@ events = Table(
 claims = Table(
     "dbpilot_claims",
     metadata,
-    Column("database", String(PLACE_LENGTH), primary_key=True),
-    Column("key", String(KEY_LENGTH), primary_key=True),
+    Column("database", _name(PLACE_LENGTH), primary_key=True),
+    Column("key", _name(KEY_LENGTH), primary_key=True),
     Column("holder", String(32), nullable=False),
     Column("until_s", Double, nullable=False),
 )

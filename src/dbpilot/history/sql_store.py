@@ -1,9 +1,10 @@
 """The history in a SQL database: SQLite by default, MariaDB/MySQL or PostgreSQL by URL."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -31,6 +32,7 @@ from sqlalchemy import (
     make_url,
     or_,
     select,
+    true,
     update,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -41,8 +43,8 @@ from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import HistoryConfig
 from dbpilot.errors import StoreError
 from dbpilot.history import schema
-from dbpilot.history.block import Block, BlockError, added_up, block_of, limited, merged
-from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined
+from dbpilot.history.block import Block, BlockError, added_up, limited, merged
+from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined, packed
 from dbpilot.history.tally import Tally
 
 CONNECT_TIMEOUT_S: Final = 5
@@ -69,6 +71,8 @@ FOLD_LEASE: Final = timedelta(seconds=25)
 FORGET_EVERY: Final = timedelta(minutes=10)
 SOURCES_EVERY_S: Final = 600.0
 SEEN_EVERY_S: Final = 3600.0
+MAX_WAITING: Final = 2_000
+"""Patterns whose samples wait to be written; with more than that, all are written at once."""
 PATTERN_ATTEMPTS: Final = 3
 UPGRADE_ATTEMPTS: Final = 10
 UPGRADE_PAUSE_S: Final = 0.2
@@ -126,10 +130,8 @@ class SqlStore:
                 _insert_all(connection, schema.events, rows)
 
     def _write_patterns(self, batch: Batch, now_s: float) -> None:
-        due = self._patterns.due(batch.patterns, now_s)
-        if not due:
-            return
-        for attempt in range(PATTERN_ATTEMPTS):
+        due = self._patterns.due(batch, now_s)
+        for attempt in range(PATTERN_ATTEMPTS if due else 0):
             try:
                 with self._connection(self._writing) as connection:
                     _save_patterns(connection, due, int(now_s))
@@ -137,7 +139,7 @@ class SqlStore:
             except StoreError as error:  # another process may have written one of them since we looked
                 if not isinstance(error.__cause__, IntegrityError) or attempt == PATTERN_ATTEMPTS - 1:
                     raise
-        self._patterns.wrote(due, now_s)
+        self._patterns.wrote(batch, due, now_s)
 
     def begin(self, since: datetime, until: datetime) -> datetime:
         age_s = (self._clock.now() - since).total_seconds()
@@ -288,7 +290,9 @@ class SqlStore:
         now_s, kept = now.timestamp(), self._kept_s()
         windows, sums, events = schema.windows, schema.sums, schema.events
         with self._connection(self._writing) as connection:
-            connection.execute(delete(windows).where(windows.c.start_s < now_s - kept[0]))
+            # What is in no sum yet stays until its sums would be gone as well: another process may be folding.
+            done = and_(windows.c.folded == true(), windows.c.start_s < now_s - kept[0])
+            connection.execute(delete(windows).where(or_(done, windows.c.start_s < now_s - max(kept.values()))))
             for length_s in LENGTHS_S:
                 old = (sums.c.length_s == length_s, sums.c.start_s < now_s - kept[length_s] - length_s)
                 connection.execute(delete(sums).where(*old))
@@ -311,8 +315,11 @@ class SqlStore:
         self._engine.dispose()
 
     def abandon(self) -> None:
-        """Connections are let go without a word to the server: after a fork they are another process's."""
+        """After a fork nothing is shared with the parent: connections are let go without a word to the server."""
         self._engine.dispose(close=False)
+        self._process = uuid4().hex  # or it would claim what the parent holds
+        self._opening = Lock()  # a thread of the parent may have held it
+        self._patterns = WrittenPatterns()  # the parent writes the samples that waited
 
     @contextmanager
     def _connection(self, engine: Engine) -> Iterator[Connection]:
@@ -332,9 +339,8 @@ class SqlStore:
                 self._ready = True
 
     def _window_row(self, batch: Batch, window: Window) -> dict[str, Any]:
-        data = block_of(window.tallies).to_bytes(compressed=True)
-        start_s = int(window.start.timestamp())
-        return {"batch": batch.id, "start_s": start_s, "database": self._database, "folded": False, "data": data}
+        row = {"batch": batch.id, "start_s": int(window.start.timestamp()), "database": self._database}
+        return {**row, "folded": False, "data": packed(window).data}
 
     def _event_row(self, batch: Batch, number: int, event: Event) -> dict[str, Any]:
         return {
@@ -359,28 +365,37 @@ class WrittenPatterns:
     def __init__(self) -> None:
         self._at_s: dict[str, float] = {}
         self._waiting: dict[str, Pattern] = {}
+        self._counted: deque[str] = deque(maxlen=1000)
+        """Batches whose samples are written or wait; one that is written again adds none."""
 
-    def due(self, patterns: Iterable[Pattern], now_s: float) -> list[Pattern]:
-        """Those that should be written now, with the samples that waited."""
-        found = []
-        for pattern in patterns:
-            whole = self.with_unwritten(pattern)
-            if now_s - self._at_s.get(pattern.id, 0.0) >= (SOURCES_EVERY_S if whole.sources else SEEN_EVERY_S):
-                found.append(whole)
-            elif whole.sources:
-                self._waiting[pattern.id] = whole
-        return found
+    def due(self, batch: Batch, now_s: float) -> list[Pattern]:
+        """Those that should be written now, with the samples that waited; some that waited may not be the batch's."""
+        known = self._with_samples_of(batch)
+        full = sum(bool(pattern.sources) for pattern in known) > MAX_WAITING
+        return [pattern for pattern in known if self._is_due(pattern, now_s) or (full and pattern.sources)]
+
+    def _is_due(self, pattern: Pattern, now_s: float) -> bool:
+        return now_s - self._at_s.get(pattern.id, 0.0) >= (SOURCES_EVERY_S if pattern.sources else SEEN_EVERY_S)
+
+    def _with_samples_of(self, batch: Batch) -> list[Pattern]:
+        """All that wait, and the batch's."""
+        counted = batch.id in self._counted
+        new = [replace(pattern, sources=()) if counted else pattern for pattern in batch.patterns]
+        return list({**self._waiting, **{pattern.id: self.with_unwritten(pattern) for pattern in new}}.values())
 
     def with_unwritten(self, pattern: Pattern) -> Pattern:
         """The pattern with the samples that wait."""
         waiting = self._waiting.get(pattern.id)
         return joined(waiting, pattern) if waiting else pattern
 
-    def wrote(self, patterns: Iterable[Pattern], now_s: float) -> None:
-        """These are in the store."""
-        for pattern in patterns:
-            self._at_s[pattern.id] = now_s
-            self._waiting.pop(pattern.id, None)
+    def wrote(self, batch: Batch, due: Sequence[Pattern], now_s: float) -> None:
+        """What was due is in the store; the batch's other samples wait."""
+        known = self._with_samples_of(batch)
+        self._at_s.update({pattern.id: now_s for pattern in due})
+        written = {pattern.id for pattern in due}
+        self._waiting = {p.id: p for p in known if p.sources and p.id not in written}
+        if batch.id not in self._counted:
+            self._counted.append(batch.id)
 
     def clear(self) -> None:
         """Each counts as new again."""

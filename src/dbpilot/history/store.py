@@ -7,10 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 from uuid import uuid4
 
+from dbpilot.history.block import OTHER_ID as OTHER_ID
+from dbpilot.history.block import block_of, unpacked
 from dbpilot.history.tally import Tally
 
-OTHER_ID: Final = "other"
-"""The pattern that stands for all those over the limit."""
 MAX_SOURCES: Final = 5
 """Lines of code remembered per pattern, those sampled most."""
 
@@ -31,6 +31,7 @@ class Pattern:
     """Statements that differ only in their values."""
 
     id: str
+    """Sixteen digits of a hexadecimal number, or OTHER_ID."""
     text: str
     operation: str
     tables: tuple[str, ...]
@@ -44,6 +45,26 @@ class Window:
 
     start: datetime
     tallies: dict[str, Tally]
+
+
+class PackedWindow(Window):
+    """A window that has to be kept: its tallies are one block of bytes, unpacked each time they are read.
+
+    A thousand patterns with their histograms are two megabytes of objects, and a tenth of one as a block.
+    """
+
+    __slots__ = ("data",)
+    data: bytes
+
+    def __init__(self, window: Window) -> None:
+        """Keeps what the window counted; it must not change any more."""
+        object.__setattr__(self, "start", window.start)
+        object.__setattr__(self, "data", block_of(window.tallies).to_bytes(compressed=True))
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """What was counted, made anew for whoever reads it."""
+        return unpacked([self.data])
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +139,10 @@ class MemoryStore:
     """Remembers in this process, for as long as it lives; ``max_events`` and ``keep`` bound it."""
 
     def __init__(self, max_events: int = 10_000, keep: timedelta = timedelta(hours=48)) -> None:
-        self._windows: deque[Window] = deque()
+        self._windows: deque[PackedWindow] = deque()
         self._patterns: dict[str, Pattern] = {}
+        self._named: dict[str, datetime] = {}
+        """When each pattern was named last, by a window or an event."""
         self._events: deque[Event] = deque(maxlen=max_events)
         self._keep = keep
         self._written: deque[str] = deque(maxlen=1000)
@@ -127,18 +150,27 @@ class MemoryStore:
     def write(self, batch: Batch) -> None:
         if batch.id in self._written:
             return
+        windows = [packed(window) for window in batch.windows]  # first: what cannot be kept must not half be there
         self._written.append(batch.id)
         for pattern in batch.patterns:
             known = self._patterns.get(pattern.id)
             self._patterns[pattern.id] = joined(known, pattern) if known else pattern
-        self._windows.extend(batch.windows)
+        self._windows.extend(windows)
         self._events.extend(batch.events)
+        self._note_names(batch)
+
+    def _note_names(self, batch: Batch) -> None:
+        """Windows that are kept need not be unpacked to know whose texts are still wanted."""
+        ids = [*(pattern.id for pattern in batch.patterns), *(e.pattern_id for e in batch.events if e.pattern_id)]
+        times = [*(window.start for window in batch.windows), *(event.at for event in batch.events)]
+        for id_ in ids if times else ():
+            self._named[id_] = max(*times, self._named.get(id_, times[0]))
 
     def begin(self, since: datetime, until: datetime) -> datetime:  # noqa: ARG002 - the protocol's
         return since
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
-        return added(window.tallies for window in list(self._windows) if since <= window.start < until)
+        return unpacked(window.data for window in list(self._windows) if since <= window.start < until)
 
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         return {id_: self._patterns[id_] for id_ in ids if id_ in self._patterns}
@@ -164,9 +196,8 @@ class MemoryStore:
             self._windows.popleft()
         while self._events and self._events[0].at < before:
             self._events.popleft()
-        named = {id_ for window in self._windows for id_ in window.tallies}
-        named |= {event.pattern_id for event in self._events if event.pattern_id}
-        self._patterns = {id_: pattern for id_, pattern in self._patterns.items() if id_ in named}
+        self._named = {id_: at for id_, at in self._named.items() if at >= before}
+        self._patterns = {id_: pattern for id_, pattern in self._patterns.items() if id_ in self._named}
 
     def close(self) -> None:
         """What is remembered stays for as long as the object does."""
@@ -203,6 +234,18 @@ def joined(known: Pattern, new: Pattern) -> Pattern:
     for source in (*known.sources, *new.sources):
         counts[source.callsite, source.function, source.route] += source.samples
     return replace(new, sources=tuple(Source(*where, samples) for where, samples in counts.most_common(MAX_SOURCES)))
+
+
+def packed(window: Window) -> PackedWindow:
+    """The window as one that can be kept."""
+    return window if isinstance(window, PackedWindow) else PackedWindow(window)
+
+
+def counted(windows: Iterable[Window]) -> dict[str, Tally]:
+    """What all windows counted, by pattern; packed ones are added up as blocks, which is many times faster."""
+    some = list(windows)
+    plain = [window.tallies for window in some if not isinstance(window, PackedWindow)]
+    return added([unpacked(window.data for window in some if isinstance(window, PackedWindow)), *plain])
 
 
 def added(parts: Iterable[Mapping[str, Tally]]) -> dict[str, Tally]:

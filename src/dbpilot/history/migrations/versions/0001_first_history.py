@@ -9,6 +9,8 @@ down_revision = None
 
 UTF8 = {"mysql_charset": "utf8mb4", "mariadb_charset": "utf8mb4"}
 LONG_BLOB = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+# Names differ in case; MariaDB and MySQL compare without it unless they are told.
+NAME = {n: sa.String(n).with_variant(mysql.VARCHAR(n, collation="utf8mb4_bin"), "mysql", "mariadb") for n in (128, 255)}
 INDEXES = (
     ("dbpilot_patterns_last_seen", "dbpilot_patterns", ["last_seen_s"]),
     ("dbpilot_windows_start", "dbpilot_windows", ["database", "start_s"]),
@@ -35,7 +37,7 @@ def upgrade(operations: Operations) -> None:
         "dbpilot_windows",
         sa.Column("batch", sa.String(32), primary_key=True),
         sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("database", sa.String(255), nullable=False),
+        sa.Column("database", NAME[255], nullable=False),
         sa.Column("folded", sa.Boolean, nullable=False),
         sa.Column("data", LONG_BLOB, nullable=False),
         if_not_exists=True,
@@ -43,7 +45,7 @@ def upgrade(operations: Operations) -> None:
     )
     operations.create_table(
         "dbpilot_sums",
-        sa.Column("database", sa.String(255), primary_key=True),
+        sa.Column("database", NAME[255], primary_key=True),
         sa.Column("length_s", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("start_s", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("data", LONG_BLOB, nullable=False),
@@ -54,10 +56,10 @@ def upgrade(operations: Operations) -> None:
         "dbpilot_events",
         sa.Column("batch", sa.String(32), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("database", sa.String(255), nullable=False),
+        sa.Column("database", NAME[255], nullable=False),
         sa.Column("kind", sa.String(32), nullable=False),
         sa.Column("at_s", sa.Double, nullable=False),
-        sa.Column("key", sa.String(128), nullable=False),
+        sa.Column("key", NAME[128], nullable=False),
         sa.Column("value", sa.Double, nullable=False),
         sa.Column("pattern_id", sa.String(32)),
         sa.Column("body", sa.JSON, nullable=False),
@@ -66,8 +68,8 @@ def upgrade(operations: Operations) -> None:
     )
     operations.create_table(
         "dbpilot_claims",
-        sa.Column("database", sa.String(255), primary_key=True),
-        sa.Column("key", sa.String(128), primary_key=True),
+        sa.Column("database", NAME[255], primary_key=True),
+        sa.Column("key", NAME[128], primary_key=True),
         sa.Column("holder", sa.String(32), nullable=False),
         sa.Column("until_s", sa.Double, nullable=False),
         if_not_exists=True,
