@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from dbpilot import Autopilot, PilotConfig, StoreError
 from dbpilot.history.historian import MAX_REFUSALS, Historian
-from dbpilot.history.store import Batch, MemoryStore, PackedWindow, Window
+from dbpilot.history.sql_store import SqlStore, place
+from dbpilot.history.store import Batch, MemoryStore, PackedWindow, Pattern, Window
 from dbpilot.history.tally import Tally
 from dbpilot.testing import FakeClock
 
@@ -186,3 +187,33 @@ def _close_window(pilot: Autopilot) -> None:
     with pilot._worker.lock:
         intake = pilot._worker.catch_up()
         pilot._window_finished(intake.close(datetime.now(UTC)))
+
+
+def test_a_history_whose_file_is_deleted_begins_a_new_one_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "history.sqlite3"
+    store = SqlStore(f"sqlite:///{file}", "shop")
+    window = Window(datetime.now(UTC), {"00000000000000aa": Tally(calls=3)})
+    pattern = Pattern("00000000000000aa", "SELECT ?", "SELECT", ())
+    store.write(Batch([pattern], [window]))
+    for name in tmp_path.glob("history.sqlite3*"):
+        name.unlink()
+    store.write(Batch([pattern], [window]))
+    assert file.exists()
+    assert "is gone" in caplog.text
+    other = SqlStore(f"sqlite:///{file}", "shop")
+    since = window.start - timedelta(minutes=1)
+    assert other.tallies(since, datetime.now(UTC))["00000000000000aa"].calls == 3
+    assert other.patterns(["00000000000000aa"])
+    store.close()
+    other.close()
+
+
+def test_databases_of_one_name_in_two_folders_are_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = set()
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        places.add(place(sa.make_url("sqlite:///app.db")))
+    assert places == {f"sqlite:///{tmp_path}/one/app.db", f"sqlite:///{tmp_path}/other/app.db"}

@@ -1,5 +1,6 @@
 """The history in a SQL database: SQLite by default, MariaDB/MySQL or PostgreSQL by URL."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,6 +47,8 @@ from dbpilot.history import schema
 from dbpilot.history.block import Block, BlockError, added_up, limited, merged
 from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined, packed
 from dbpilot.history.tally import Tally
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S: Final = 5
 SILENCE: Final[dict[str, dict[str, Any]]] = {
@@ -112,6 +115,7 @@ class SqlStore:
         self._clock = clock
         self._database = database
         self._name = place(self._engine.url)
+        self._file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
         self._process = uuid4().hex
         self._ready = False
         self._opening = Lock()
@@ -121,6 +125,7 @@ class SqlStore:
         """Blocks that could not be read, and count as nothing."""
 
     def write(self, batch: Batch) -> None:
+        self._notice_loss()
         now_s = self._clock.now().timestamp()
         self._write_patterns(batch, now_s)
         with self._connection(self._writing) as connection:
@@ -333,10 +338,19 @@ class SqlStore:
 
     def _open(self) -> None:
         with self._opening:
+            self._notice_loss()
             if not self._ready:
                 _make_folder(self._engine)
                 _upgrade(self._writing)
                 self._ready = True
+
+    def _notice_loss(self) -> None:
+        """A SQLite file that somebody deleted is written no more: open connections would hold it, unseen by all."""
+        if self._ready and self._file is not None and not self._file.exists():
+            log.warning("the history's file %s is gone, and what was in it; a new one is begun", self._file)
+            self._engine.dispose()
+            self._patterns = WrittenPatterns()
+            self._ready = False
 
     def _window_row(self, batch: Batch, window: Window) -> dict[str, Any]:
         row = {"batch": batch.id, "start_s": int(window.start.timestamp()), "database": self._database}
@@ -439,8 +453,14 @@ def _within(column: Any, span: Span) -> list[Any]:
 
 def place(url: URL) -> str:
     """Where a database is, without user, password and options; tells databases in one history apart."""
-    name = f"{url.get_backend_name()}://{url.host or ''}:{url.port or ''}/{url.database or ''}"
-    return name[-schema.PLACE_LENGTH :]
+    database = url.database or ""
+    if url.get_backend_name() == "sqlite":  # the same name in another folder is another database
+        path = (
+            database if database in ("", ":memory:") or database.startswith("file:") else str(Path(database).resolve())
+        )
+        return f"sqlite:///{path}"[-schema.PLACE_LENGTH :]
+    port = f":{url.port}" if url.port else ""
+    return f"{url.get_backend_name()}://{url.host or ''}{port}/{database}"[-schema.PLACE_LENGTH :]
 
 
 def _engine(url: str) -> Engine:

@@ -1,0 +1,332 @@
+"""bench-pool: one made market day, a minute long, through several pools, one after the other.
+
+python -m benchmarks.pool [--day 60] [--requests 10000] [--databases postgresql,mariadb]
+
+The day: a quiet night, a ramp, an opening that is ten times as busy within a second, a lull, a closing ramp. Requests
+arrive whether or not others are done; each takes a connection, sleeps in the database for about 15 ms, and some for
+100 ms. A connect takes 15 ms more than it does over loopback, as one with TLS and authentication does. The day is the
+same for every pool: it is drawn from a seed.
+"""
+
+import argparse
+import contextlib
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import sqlalchemy as sa
+from psycopg_pool import ConnectionPool
+
+from benchmarks.report import Figure, publish
+from dbpilot import Autopilot, PilotConfig
+from dbpilot.history.store import MemoryStore
+from dbpilot.pool import ResizableQueuePool
+from dbpilot.testing.servers import start_mariadb, start_postgresql
+
+SEED: Final = 7
+CONNECT_S: Final = 0.015
+MEDIAN_S: Final = 0.015
+LONG_S: Final = 0.1
+LONG_SHARE: Final = 0.04
+HANDLERS: Final = 120
+"""Threads that serve requests; more than the day ever needs at once."""
+SHAPE: Final = ((0.0, 0.15), (0.25, 0.15), (0.33, 1.0), (0.345, 10.0), (0.38, 3.0), (0.5, 0.6), (0.75, 0.6), (0.9, 2.5))
+"""Pairs of a time of the day (0 to 1) and how busy it is; straight lines between."""
+TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """It arrives ``at`` seconds after the day began, and keeps the database busy for ``takes_s``."""
+
+    at: float
+    takes_s: float
+
+
+@dataclass
+class Day:
+    """What one pool made of the day."""
+
+    waits_s: list[float] = field(default_factory=list)
+    errors: int = 0
+    connects: int = 0
+    inside: int = 0
+    """Connects that a request waited for itself, in its own thread."""
+    connection_s: float = 0.0
+
+
+class Pool(Protocol):
+    """Something to take connections from."""
+
+    def connection(self) -> contextlib.AbstractContextManager[Callable[[float], None]]:
+        """A function that keeps the database busy, on a connection of this pool's."""
+
+    def open(self) -> int:
+        """Connections that are open now."""
+
+    def close(self) -> None:
+        """All of them are closed."""
+
+
+def market_day(length_s: float, requests: int) -> list[Request]:
+    """The requests of the day, in order."""
+    rng = random.Random(SEED)
+    steps = 2000
+    weights = [_busyness(step / steps) for step in range(steps)]
+    starts = sorted(rng.choices(range(steps), weights, k=requests))
+    return sorted(
+        (Request((step + rng.random()) / steps * length_s, _takes_s(rng)) for step in starts), key=lambda one: one.at
+    )
+
+
+def _busyness(time_of_day: float) -> float:
+    earlier = max(point for point in SHAPE if point[0] <= time_of_day)
+    later = min((point for point in SHAPE if point[0] > time_of_day), default=(1.0, 0.2))
+    share = (time_of_day - earlier[0]) / (later[0] - earlier[0])
+    return earlier[1] + share * (later[1] - earlier[1])
+
+
+def _takes_s(rng: random.Random) -> float:
+    return LONG_S if rng.random() < LONG_SHARE else MEDIAN_S * rng.lognormvariate(0, 0.3)
+
+
+class SqlAlchemyPool:
+    """An engine's pool: SQLAlchemy's own, or ours."""
+
+    def __init__(self, url: sa.URL, seen: Day, review_s: float | None = None, **options: Any) -> None:
+        self._engine = sa.create_engine(url, pool_timeout=TIMEOUT_S, **options)
+        busy = "SELECT SLEEP(%s)" if url.get_backend_name() in ("mysql", "mariadb") else "SELECT pg_sleep(%s)"
+        self._busy, self._seen, self._open, self._lock = busy, seen, 0, threading.Lock()
+        sa.event.listen(self._engine, "do_connect", self._before)
+        sa.event.listen(self._engine, "connect", lambda *_: self._count(1))
+        sa.event.listen(self._engine, "close", lambda *_: self._count(-1))
+        self._engine.connect().close()
+        self._pilot: Autopilot | None = None
+        if review_s is not None:
+            policy = {"mode": "auto", "review_s": review_s, "sample_s": review_s / 40}
+            config = PilotConfig.model_validate({"pool": policy})
+            self._pilot = Autopilot(self._engine, config, store=MemoryStore())
+            self._pilot.start()
+
+    def _before(self, *_: object) -> None:
+        time.sleep(CONNECT_S)
+        self._seen.connects += 1
+        self._seen.inside += threading.current_thread().name.startswith("handler")
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._open += change
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Callable[[float], None]]:
+        with contextlib.closing(self._engine.raw_connection()) as connection:
+            yield lambda takes_s: _run(connection, self._busy, takes_s)
+
+    def open(self) -> int:
+        return self._open
+
+    def close(self) -> None:
+        if self._pilot is not None:
+            self._pilot.stop()
+        self._engine.dispose()
+
+
+class PsycopgPool:
+    """psycopg's own pool."""
+
+    def __init__(self, url: sa.URL, seen: Day, **options: Any) -> None:
+        address = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        self._seen = seen
+        self._pool = ConnectionPool(address, configure=self._configure, timeout=TIMEOUT_S, open=True, **options)
+        self._pool.wait()
+
+    def _configure(self, _connection: object) -> None:
+        time.sleep(CONNECT_S)
+        self._seen.connects += 1
+        self._seen.inside += threading.current_thread().name.startswith("handler")
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Callable[[float], None]]:
+        with self._pool.connection() as connection:
+            yield lambda takes_s: _run(connection, "SELECT pg_sleep(%s)", takes_s)
+
+    def open(self) -> int:
+        return int(self._pool.get_stats()["pool_size"])
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _run(connection: Any, statement: str, takes_s: float) -> None:
+    cursor = connection.cursor()
+    cursor.execute(statement, (takes_s,))
+    cursor.fetchall()
+    cursor.close()
+
+
+def lived(pool: Pool, day: Sequence[Request], seen: Day) -> Day:
+    """The day passes; what is served is written into ``seen``."""
+    stop = threading.Event()
+    watching = threading.Thread(target=_integrate, args=(pool, seen, stop))
+    seen.connects = seen.inside = 0
+    watching.start()
+    with ThreadPoolExecutor(HANDLERS, thread_name_prefix="handler") as handlers:
+        began = time.monotonic()
+        for request in day:
+            pause_s = began + request.at - time.monotonic()
+            if pause_s > 0:
+                time.sleep(pause_s)
+            handlers.submit(_serve, pool, request, seen)
+    stop.set()
+    watching.join()
+    return seen
+
+
+def _serve(pool: Pool, request: Request, seen: Day) -> None:
+    asked = time.monotonic()
+    try:
+        with pool.connection() as busy:
+            seen.waits_s.append(time.monotonic() - asked)
+            busy(request.takes_s)
+    except Exception:  # noqa: BLE001 - whatever a pool does when it cannot serve
+        seen.errors += 1
+
+
+def _integrate(pool: Pool, seen: Day, stop: threading.Event) -> None:
+    last = time.monotonic()
+    while not stop.wait(0.01):
+        now = time.monotonic()
+        seen.connection_s += pool.open() * (now - last)
+        last = now
+
+
+def days(url: sa.URL, length_s: float, requests: int) -> Iterator[Figure]:
+    """The same day through every pool, and what each made of it."""
+    day, name = market_day(length_s, requests), url.get_backend_name()
+    ours = {"poolclass": ResizableQueuePool, "pool_size": 5, "max_overflow": 45, "pool_use_lifo": True}
+    pools: dict[str, Callable[[Day], Pool]] = {
+        "SQLAlchemy 5+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=0),
+        "SQLAlchemy 5+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=30),
+        "SQLAlchemy 20+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=0),
+        "SQLAlchemy 20+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=30),
+        "ours 5+45": lambda seen: SqlAlchemyPool(url, seen, **ours),
+        "ours, the report's rule": lambda seen: SqlAlchemyPool(url, seen, length_s / 15, **ours),
+    }
+    if name == "postgresql":
+        pools["psycopg_pool 5-20"] = lambda seen: PsycopgPool(url, seen, min_size=5, max_size=20)
+        pools["psycopg_pool 5-50"] = lambda seen: PsycopgPool(url, seen, min_size=5, max_size=50)
+    seen: dict[str, Day] = {}
+    for label, make in pools.items():
+        result = Day()
+        pool = make(result)
+        seen[label] = lived(pool, day, result)
+        pool.close()
+        yield from _figures(f"{name}, {label}", seen[label])
+    yield from _goals(name, seen)
+
+
+def _figures(label: str, seen: Day) -> Iterator[Figure]:
+    yield Figure(f"{label}: median wait", _quantile_ms(seen, 0.5), "ms")
+    yield Figure(f"{label}: p99 wait", _quantile_ms(seen, 0.99), "ms")
+    yield Figure(f"{label}: p99.9 wait", _quantile_ms(seen, 0.999), "ms")
+    yield Figure(f"{label}: connects", seen.connects, "", {"in a request's own thread": seen.inside})
+    yield Figure(f"{label}: connection-seconds", seen.connection_s, "s")
+    yield Figure(f"{label}: errors", seen.errors, "")
+
+
+def _goals(name: str, seen: dict[str, Day]) -> Iterator[Figure]:
+    ours, usual = seen["ours 5+45"], seen["SQLAlchemy 5+30"]
+    ratio = _quantile_ms(ours, 0.99) / _quantile_ms(usual, 0.99)
+    yield Figure(f"{name}: p99 wait, ours / SQLAlchemy 5+30", ratio, "x", {}, "at most 1/40", ratio <= 1 / 40)
+    yield Figure(f"{name}: connects inside a request, ours", ours.inside, "", {}, "at most 20", ours.inside <= 20)
+    yield Figure(f"{name}: errors, ours", ours.errors, "", {}, "0", ours.errors == 0)
+    peer = seen.get("psycopg_pool 5-50")
+    if peer is not None:
+        ratio = _quantile_ms(ours, 0.99) / _quantile_ms(peer, 0.99)
+        yield Figure(f"{name}: p99 wait, ours / psycopg_pool 5-50", ratio, "x", {}, "at most 1 x", ratio <= 1)
+        ratio = ours.connection_s / peer.connection_s
+        title = f"{name}: connection-seconds, ours / psycopg_pool 5-50"
+        yield Figure(title, ratio, "x", {}, "at most 0.75 x", ratio <= 0.75)
+
+
+def _quantile_ms(seen: Day, share: float) -> float:
+    waits = sorted(seen.waits_s)
+    return waits[int(share * len(waits))] * 1000 if waits else float("inf")
+
+
+def checkouts() -> Iterator[Figure]:
+    """Taking a connection and giving it back, alone, and by twenty-four threads on five connections."""
+    classes = {"QueuePool": sa.QueuePool, "ours": ResizableQueuePool}
+    alone: dict[str, list[float]] = {name: [] for name in classes}
+    pools = {name: of(_Driver, pool_size=5, max_overflow=0) for name, of in classes.items()}
+    for _ in range(30):
+        for name, pool in pools.items():
+            started = time.perf_counter()
+            for _ in range(5000):
+                pool.connect().close()
+            alone[name].append((time.perf_counter() - started) / 5000 * 1e6)
+    ours_us, peer_us = (statistics.median(alone[name]) for name in ("ours", "QueuePool"))
+    yield Figure("checkout and return, uncontended", ours_us, "us", {"QueuePool": peer_us})
+    ratio = statistics.median(one / other for one, other in zip(alone["ours"], alone["QueuePool"], strict=True))
+    yield Figure("checkout and return, ours / QueuePool", ratio, "x", {}, "at most 1 x", ratio <= 1)
+    waits = {name: _contended(of(_Driver, pool_size=5, max_overflow=0)) for name, of in classes.items()}
+    p99 = {name: sorted(found)[int(0.99 * len(found))] * 1000 for name, found in waits.items()}
+    yield Figure("24 threads on 5 connections: p99 wait", p99["ours"], "ms", {"QueuePool": p99["QueuePool"]})
+    ratio = p99["ours"] / p99["QueuePool"]
+    yield Figure("24 threads on 5 connections: p99 wait, ours / QueuePool", ratio, "x", {}, "at most 1 x", ratio <= 1)
+    ratio = max(waits["ours"]) / statistics.median(waits["ours"])
+    yield Figure("nobody starves: longest wait / median", ratio, "x", {}, "at most 3 x", ratio <= 3)
+
+
+class _Driver:
+    def rollback(self) -> None:
+        """As a driver would."""
+
+    def close(self) -> None:
+        """As a driver would."""
+
+
+def _contended(pool: Any) -> list[float]:
+    waits: list[float] = []
+    end = time.monotonic() + 5
+
+    def work() -> None:
+        rng = random.Random(threading.get_ident())
+        while time.monotonic() < end:
+            time.sleep(rng.random() * 0.01)  # or the same five threads would take it back every time
+            asked = time.monotonic()
+            connection = pool.connect()
+            waits.append(time.monotonic() - asked)
+            time.sleep(0.002)
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return waits
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The figures are measured, printed and kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pool", description=__doc__)
+    parser.add_argument("--day", type=float, default=60, help="seconds that the day takes")
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--databases", default="postgresql,mariadb")
+    options = parser.parse_args(arguments)
+    figures = list(checkouts())
+    starts = {"postgresql": start_postgresql, "mariadb": start_mariadb}
+    for name in options.databases.split(","):
+        with starts[name]() as server:
+            figures += days(server.create_database("day"), options.day, options.requests)
+    publish("pool", SEED, figures)
+
+
+if __name__ == "__main__":
+    main()
