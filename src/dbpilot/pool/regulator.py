@@ -108,7 +108,10 @@ class PoolRegulator:
         return max(0.0, self._config.review_s - since_s)
 
     def recent(self) -> list[PoolSample]:
-        """What was seen in the last minutes, oldest first."""
+        """What was seen in the last minutes, oldest first; before the first look, this is it."""
+        if not self._recent:
+            with self._lock:
+                self._look()
         return list(self._recent)
 
     def unkept(self) -> list[Event]:
