@@ -2,14 +2,28 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from threading import Condition, Thread
 from typing import Final, Protocol
 
-from dbpilot.alerts import Alert, AlertBook, Change, Finding, Usual, minute_findings, repetition_finding, slow_finding
+from dbpilot.alerts import (
+    RANK,
+    SAID_EVERY,
+    Alert,
+    AlertBook,
+    Change,
+    Finding,
+    Severity,
+    Sightings,
+    Usual,
+    last_sighting,
+    minute_findings,
+    repetition_finding,
+    slow_finding,
+)
 from dbpilot.clock import Clock
 from dbpilot.config import PilotConfig
 from dbpilot.errors import PilotError, StoreError
@@ -18,7 +32,10 @@ from dbpilot.history.tally import Tally
 
 log = logging.getLogger(__name__)
 
+ALERTS_THREAD: Final = "dbpilot-alerts"
 MAX_WAITING: Final = 100
+MAX_TRIES: Final = 5
+"""How often a message is sent, a minute apart, to a channel that does not take it."""
 USUAL_EVERY_S: Final = 600.0
 USUAL_RANGE: Final = timedelta(days=7)
 LEARNING: Final = timedelta(days=1)
@@ -69,6 +86,12 @@ class AlertReport:
 Claim = Callable[[str, datetime, datetime], bool]
 Counted = Callable[[datetime, datetime], Mapping[str, Tally]]
 """What was counted in a range of time, by pattern id."""
+Seen = Callable[[datetime, datetime], Iterable[Event]]
+"""What all processes said in a range of time of when they saw their open alerts: events of the kind SIGHTINGS."""
+
+
+def _nobody_else(_since: datetime, _until: datetime) -> Iterable[Event]:
+    return ()
 
 
 class Alerting:
@@ -82,6 +105,7 @@ class Alerting:
         submit: Callable[[Batch], None],
         claim: Claim,
         counted: Counted,
+        seen: Seen = _nobody_else,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -89,11 +113,18 @@ class Alerting:
         self._submit = submit
         self._claim = claim
         self._counted = counted
+        self._seen = seen
         self._book = AlertBook(config.alerts)
+        self._recover = timedelta(seconds=config.alerts.recover_s)
+        self._sightings = Sightings(min(SAID_EVERY, self._recover / 2))
         self._windows: deque[Window] = deque()
         self._usual: Mapping[str, Usual] | None = None
         self._usual_at = float("-inf")
         self._waiting: deque[Change] = deque()
+        self._later: dict[str, tuple[datetime, Change]] = {}
+        """What is over here and goes on in another process: when to ask again, and what to tell then."""
+        self._tries: dict[str, int] = {}
+        """How often each message that waits to be told again was refused."""
         self._wake = Condition()
         self._stopping = False
         self._thread: Thread | None = None
@@ -103,8 +134,9 @@ class Alerting:
     def start(self) -> None:
         """The thread runs."""
         self._stopping = False
-        self._thread = Thread(target=self._run, name="dbpilot-alerts", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._run, name=ALERTS_THREAD, daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started is not waited for
 
     def stop(self, timeout_s: float) -> None:
         """What waits is told if that is done in time; a channel that hangs is left behind."""
@@ -135,6 +167,11 @@ class Alerting:
             if event.kind == "n_plus_one"
         ]
         self._tell([*self._book.see(findings, now), *self._book.settle(now)])
+        news = self._sightings.news(self._book.open, now)
+        if news is not None:
+            self._submit(Batch(events=[news]))
+        with self._wake:
+            self._wake.notify()  # the time to ask again may have come
 
     def findings(self, findings: list[Finding]) -> None:
         """Something else was looked at just now."""
@@ -163,8 +200,8 @@ class Alerting:
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._stopping, USUAL_EVERY_S / 10)
-                change = self._waiting.popleft() if self._waiting else None
+                self._wake.wait_for(lambda: self._waiting or self._stopping or self._due(), USUAL_EVERY_S / 10)
+                change = self._next()
             if change is not None:
                 self._guarded(partial(self._deliver, change))
             elif self._stopping:
@@ -180,25 +217,77 @@ class Alerting:
             self._error = str(error) if isinstance(error, NotifierError) else f"the channel: {type(error).__name__}"
             log.warning("dbpilot could not tell of an alert: %s", self._error)
 
+    def _next(self) -> Change | None:
+        """What is to be told now."""
+        if self._waiting:
+            return self._waiting.popleft()
+        due = self._due()
+        return self._later.pop(due)[1] if due is not None else None
+
+    def _due(self) -> str | None:
+        now = self._clock.now()
+        return next((name for name, (at, _) in self._later.items() if at <= now), None)
+
     def _deliver(self, change: Change) -> None:
-        if self._notifier is None or not self._is_ours(change):
+        if self._notifier is None:
             return
+        if change.what == "resolved":
+            change = replace(change, alert=replace(change.alert, last_seen=self._last_seen(change.alert)))
+            over_at = change.alert.last_seen + self._recover
+            if over_at > self._clock.now():
+                self._later[change.alert.name] = (over_at, change)
+                return
+        if not self._is_ours(change):
+            return
+        self._later.pop(change.alert.name, None)  # it has begun or ended anew
+        self._send(self._notifier, change)
+
+    def _send(self, notifier: Notifier, change: Change) -> None:
         alert, title = change.alert, self._config.alerts.title
         if change.what == "resolved":
             lasted = (alert.last_seen - alert.since).total_seconds()
             heading, end = "over", f" It lasted {lasted:.0f} s and was seen {alert.count} times."
         else:
             heading, end = alert.severity, ""
-        self._notifier.send(f"{title}: {heading} ({alert.kind})", alert.message + end)
+        try:
+            notifier.send(f"{title}: {heading} ({alert.kind})", alert.message + end)
+        except NotifierError:
+            self._try_again(change)
+            raise
+        self._tries.pop(alert.name, None)
         self._sent += 1
         self._error = None
 
-    def _is_ours(self, change: Change) -> bool:
-        """Of several processes that see the same, one tells; where nobody can be asked, each does."""
-        now = self._clock.now()
-        until = now + timedelta(seconds=self._config.alerts.cooldown_s)
+    def _try_again(self, change: Change) -> None:
+        """It is told later, unless that was tried often enough."""
+        name, tries = change.alert.name, self._tries.pop(change.alert.name, 0) + 1
+        if tries < MAX_TRIES:
+            self._tries[name] = tries
+            self._later[name] = (self._clock.now() + MINUTE, change)
+
+    def _last_seen(self, alert: Alert) -> datetime:
+        """When this process or another one saw it last; where nobody can be asked, this one knows best."""
+        again = self._book.open.get(alert.name)
+        mine = replace(alert, last_seen=max(alert.last_seen, again.last_seen)) if again else alert
         try:
-            return self._claim(f"alert:{change.alert.name}", until, now)
+            return last_sighting(mine, self._seen(alert.last_seen, self._clock.now() + MINUTE))
+        except StoreError:
+            return mine.last_seen
+
+    def _is_ours(self, change: Change) -> bool:
+        """Of several processes that see the same, one tells; where nobody can be asked, each does.
+
+        Who tells of a severity speaks for the lower ones as well, and keeps nobody from telling of a higher one. Of
+        those who told, each of another severity, one says that it is over.
+        """
+        alert, now = change.alert, self._clock.now()
+        until = now + timedelta(seconds=self._config.alerts.cooldown_s)
+        speaks_for: list[Severity] = [severity for severity in RANK if RANK[severity] <= RANK[alert.severity]]
+        try:
+            claimed = [self._claim(f"alert:{alert.name}:{severity}", until, now) for severity in speaks_for]
+            if change.what != "resolved" or not claimed[-1]:
+                return claimed[-1]
+            return self._claim(f"alert:{alert.name}:over", now + max(self._recover, MINUTE), now)
         except StoreError:
             return True
 

@@ -4,7 +4,7 @@ A rule says what it sees now (a finding). The book remembers: what is new is rai
 is over is said to be over, and what comes and goes is not said again for a while.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -16,6 +16,9 @@ from dbpilot.pool.outlook import Exhaustion, Holder
 
 ALERT: Final = "alert"
 """The kind of the events that the history keeps of alerts."""
+SIGHTINGS: Final = "sightings"
+"""The kind of the events by which processes tell each other when they last saw what their open alerts are about."""
+SAID_EVERY: Final = timedelta(seconds=60)
 CALM: Final = 0.5
 """A rate that raised an alert has to fall below this part of its threshold before the alert may end (hysteresis)."""
 MAX_OPEN: Final = 200
@@ -116,12 +119,20 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An alert that is new, has become worse, or is over: what somebody is told."""
+    """An alert that is new, has become worse, goes on after its cool-down, or is over: what somebody is told."""
 
-    what: Literal["raised", "escalated", "resolved"]
+    what: Literal["raised", "escalated", "persists", "resolved"]
     alert: Alert
     silent: bool = False
     """It was told of a moment ago, and is only written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """When somebody was last told of an alert, and how severe it was then."""
+
+    at: datetime
+    severity: Severity
 
 
 @dataclass(slots=True)
@@ -130,7 +141,9 @@ class AlertBook:
 
     config: AlertsConfig
     open: dict[str, Alert] = field(default_factory=dict)
-    told_at: dict[str, datetime] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
+    loud: set[str] = field(default_factory=set)
+    """Open alerts of which somebody was told since they were raised: only those are said to be over."""
     over_limit: int = 0
     """Findings that found no place because too many alerts were open."""
 
@@ -152,9 +165,9 @@ class AlertBook:
         changes = []
         for alert in over:
             del self.open[alert.name]
-            changes.append(Change("resolved", replace(alert, resolved_at=now)))
-        cooled = now - timedelta(seconds=self.config.cooldown_s)
-        self.told_at = {name: at for name, at in self.told_at.items() if name in self.open or at > cooled}
+            changes.append(Change("resolved", replace(alert, resolved_at=now), silent=alert.name not in self.loud))
+            self.loud.discard(alert.name)
+        self.told = {name: told for name, told in self.told.items() if name in self.open or not self._cooled(told, now)}
         return changes
 
     def _seen(self, finding: Finding, now: datetime) -> Change | None:
@@ -167,7 +180,11 @@ class AlertBook:
         if worse:
             alert = replace(alert, severity=finding.severity, message=finding.message, threshold=finding.threshold)
         self.open[alert.name] = alert
-        return Change("escalated", alert) if worse else None
+        if worse:
+            return self._change("escalated", alert, now)
+        # What was raised within the cool-down of an earlier time, and did not end with it, is told of after all.
+        overdue = alert.name not in self.loud and not finding.holds_only and not self._was_told(alert, now)
+        return self._change("persists", alert, now) if overdue else None
 
     def _raise(self, finding: Finding, now: datetime) -> Change | None:
         if len(self.open) >= MAX_OPEN:
@@ -185,14 +202,57 @@ class AlertBook:
             now,
         )
         self.open[alert.name] = alert
-        told_at = self.told_at.get(alert.name)
-        silent = told_at is not None and now - told_at < timedelta(seconds=self.config.cooldown_s)
+        return self._change("raised", alert, now)
+
+    def _change(self, what: Literal["raised", "escalated", "persists"], alert: Alert, now: datetime) -> Change:
+        silent = self._was_told(alert, now)
         if not silent:
-            self.told_at[alert.name] = now
-        return Change("raised", alert, silent)
+            self.told[alert.name] = Told(now, alert.severity)
+            self.loud.add(alert.name)
+        return Change(what, alert, silent)
+
+    def _was_told(self, alert: Alert, now: datetime) -> bool:
+        """Whether somebody was told of it within the cool-down, and nothing less severe than it is now."""
+        told = self.told.get(alert.name)
+        return told is not None and not self._cooled(told, now) and RANK[alert.severity] <= RANK[told.severity]
+
+    def _cooled(self, told: Told, now: datetime) -> bool:
+        return now - told.at >= timedelta(seconds=self.config.cooldown_s)
 
     def _is_muted(self, finding: Finding) -> bool:
         return finding.kind in self.config.muted or finding.key in self.config.muted
+
+
+@dataclass(slots=True)
+class Sightings:
+    """What one process has told the others of when it saw its open alerts."""
+
+    every: timedelta
+    """What goes on is told of so often; what is new, at once."""
+    _said: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
+    """When it was said, and which instant, by the alert's name."""
+
+    def news(self, open_: Mapping[str, Alert], now: datetime) -> Event | None:
+        """What the others have to be told now, all of it in one event."""
+        self._said = {name: said for name, said in self._said.items() if name in open_}
+        seen = {name: alert.last_seen for name, alert in open_.items() if not self._knows(alert)}
+        if not any(name not in self._said or now - self._said[name][0] >= self.every for name in seen):
+            return None
+        self._said.update({name: (now, at) for name, at in seen.items()})
+        body = {"last_seen_s": {name: at.timestamp() for name, at in seen.items()}}
+        return Event(SIGHTINGS, now, "open", float(len(seen)), body)
+
+    def _knows(self, alert: Alert) -> bool:
+        said = self._said.get(alert.name)
+        return said is not None and said[1] == alert.last_seen
+
+
+def last_sighting(alert: Alert, sightings: Iterable[Event]) -> datetime:
+    """When any process saw, for the last time, what the alert is about."""
+    seen_s = [event.body["last_seen_s"].get(alert.name, float("-inf")) for event in sightings]
+    latest_s = max(seen_s, default=float("-inf"))
+    known = alert.last_seen
+    return known if latest_s <= known.timestamp() else datetime.fromtimestamp(latest_s, known.tzinfo)
 
 
 def slow_finding(event: Event, pattern: Pattern, config: QueriesConfig) -> Finding | None:
@@ -275,14 +335,28 @@ def repetition_finding(event: Event, pattern: Pattern, least: int) -> Finding:
     return Finding("n_plus_one", pattern.id, "INFO", message, event.value, least, pattern.id)
 
 
-def alerts_of(events: Iterable[Event], live: Iterable[Alert]) -> list[Alert]:
-    """The alerts that events of all processes, and this one's open alerts, tell of; the latest first."""
+def alerts_of(
+    events: Iterable[Event], live: Collection[Alert], sightings: Sequence[Event] = (), gone: datetime | None = None
+) -> list[Alert]:
+    """The alerts that events of all processes, and this one's open alerts, tell of; the latest first.
+
+    One that no process has seen since ``gone`` ended with the process that saw it.
+    """
     latest: dict[tuple[str, datetime], Alert] = {}
     for alert in [*(Alert.from_event(event) for event in events), *live]:
         known = latest.get((alert.name, alert.since))
         if known is None or (alert.resolved_at or alert.last_seen) >= (known.resolved_at or known.last_seen):
             latest[alert.name, alert.since] = alert
-    return sorted(latest.values(), key=lambda alert: alert.since, reverse=True)
+    ours = {alert.name for alert in live}
+    found = [_ended(alert, sightings, gone) if alert.name not in ours else alert for alert in latest.values()]
+    return sorted(found, key=lambda alert: alert.since, reverse=True)
+
+
+def _ended(alert: Alert, sightings: Sequence[Event], gone: datetime | None) -> Alert:
+    if alert.resolved_at is not None or gone is None:
+        return alert
+    alert = replace(alert, last_seen=last_sighting(alert, sightings))
+    return replace(alert, resolved_at=alert.last_seen) if alert.last_seen < gone else alert
 
 
 def _where(body: Mapping[str, Any]) -> str:

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from pydantic import SecretStr
 
-from dbpilot.alerting import NotifierError
+from dbpilot.alerting import ALERTS_THREAD, NotifierError
 from dbpilot.errors import ConfigError
 
 
 class AppriseNotifier:
-    """Sends every message to all of the addresses."""
+    """Sends every message to all of the addresses, whichever of them fail."""
 
     def __init__(self, urls: Iterable[SecretStr]) -> None:
         """Reads the addresses; nothing is sent or connected yet.
@@ -22,7 +23,9 @@ class AppriseNotifier:
             import apprise
         except ImportError:
             raise ConfigError("alerts.urls needs Apprise: pip install 'dbpilot[notify]'") from None
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # its messages repeat addresses
+        # Their messages repeat addresses, and tokens in them.
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)
+        logging.getLogger("urllib3.connectionpool").addFilter(_is_not_ours)
         self._channels = apprise.Apprise()
         for number, url in enumerate(urls, 1):
             if not self._channels.add(url.get_secret_value()):
@@ -32,12 +35,25 @@ class AppriseNotifier:
         """The message is delivered.
 
         Raises:
-            NotifierError: a channel refused it; says which kinds failed.
+            NotifierError: a channel refused it, or broke; says which kinds failed, and whether others were told.
         """
-        failed = [channel for channel in self._channels if not channel.notify(title=title, body=message)]
+        failed = [channel for channel in self._channels if not _takes(channel, title, message)]
         if failed:
             kinds = ", ".join(sorted({type(channel).__name__.removeprefix("Notify") for channel in failed}))
-            raise NotifierError(f"{kinds} did not take the message")
+            told = len(self._channels) - len(failed)
+            rest = f"; {told} of {len(self._channels)} channels did" if told else ""
+            raise NotifierError(f"{kinds} did not take the message{rest}")
 
     def __repr__(self) -> str:
         return f"AppriseNotifier({len(self._channels)} channels)"
+
+
+def _takes(channel: Any, title: str, message: str) -> bool:
+    try:
+        return bool(channel.notify(title=title, body=message))
+    except Exception:  # noqa: BLE001 - the border to channels, which anybody may write; what they say may repeat a token
+        return False
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.threadName != ALERTS_THREAD

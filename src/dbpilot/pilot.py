@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbpilot.alerting import Alerting, AlertReport, Notifier
-from dbpilot.alerts import ALERT, alerts_of, pool_findings
+from dbpilot.alerts import ALERT, SIGHTINGS, alerts_of, pool_findings
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
@@ -157,6 +157,9 @@ class Autopilot:
             self._historian.submit,
             claim=lambda key, until, now: self._historian.ask(lambda: self._store.claim(key, until, now)),
             counted=lambda since, until: self._historian.ask(lambda: self._store.tallies(since, until)),
+            seen=lambda since, until: self._historian.ask(
+                lambda: self._store.events(SIGHTINGS, since, until, MAX_ALERTS_READ)
+            ),
         )
         self._regulator = PoolRegulator(
             self._engine, self._connections, self.config.pool, self._clock, self._historian.submit, self._pool_seen
@@ -329,7 +332,9 @@ class Autopilot:
         """The alerts of the last hours, the latest first, and how telling of them goes."""
         since, until = self._last(hours)
         known = self._recall.events(ALERT, since, until, MAX_ALERTS_READ)
-        found = alerts_of(known.events, self._alerting.open())
+        sightings = self._recall.events(SIGHTINGS, since, until, MAX_ALERTS_READ).events
+        gone = until - timedelta(seconds=2 * max(60.0, self.config.alerts.recover_s))
+        found = alerts_of(known.events, self._alerting.open(), sightings, gone)
         return AlertReport(since, until, found[:limit], self._alerting.delivery(), known.error)
 
     def server_statements(self, limit: int) -> ServerReport:
@@ -464,12 +469,17 @@ class Autopilot:
         return Watching(
             since=self._since,
             dropped=self._recorder.dropped,
-            failures=self._listener.failures + self._worker.failures,
+            failures=self._own_failures(),
             restarts=self._worker.restarts + self._historian.restarts,
             unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
             lost_windows=self._historian.lost,
             history_error=read_error or self._historian.error,
         )
+
+    def _own_failures(self) -> int:
+        """Errors of the pilot's own in any of its parts."""
+        parts = (self._listener, self._worker, self._connections, self._regulator)
+        return sum(part.failures for part in parts)
 
     def _last(self, hours: float) -> tuple[datetime, datetime]:
         """From the start of the window that was being counted then, or of a longer one before it, until now."""

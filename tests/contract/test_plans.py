@@ -1,19 +1,26 @@
 """The pilot asks the watched database itself, on connections of its own, without changing or showing anything."""
 
+import asyncio
+import logging
+import os
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from dbpilot import Autopilot
 from dbpilot.config import QueriesConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.errors import WatchedDatabaseError
+from dbpilot.history.store import MemoryStore
 from dbpilot.queries.plans import PlanDesk, may_explain
 from dbpilot.sql.syntax import MYSQL, POSTGRESQL
 from dbpilot.testing import FakeClock
 from dbpilot.unsupported import Unsupported
-from tests.contract.probe import Probe, items
+from tests.contract.probe import ASYNC_DRIVERS, Probe, items, metadata
 
 SECRET = "900101-1234567 비밀"
 SLOW = {
@@ -68,6 +75,78 @@ def test_the_pilots_own_connections_change_nothing(probe: Probe) -> None:
         probe.pilot._own.run(write, 1)
     assert "INSERT" not in str(refused.value)
     assert probe.run(lambda connection: connection.execute(sa.select(items.c.id)).all()) == []
+
+
+def _engine(url: sa.URL, driver: str, **how: object) -> sa.Engine:
+    if driver == "sync":
+        return sa.create_engine(url, **how)
+    return create_async_engine(url.set(drivername=ASYNC_DRIVERS[url.get_backend_name()]), **how).sync_engine
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_they_read_only_and_not_for_long_whatever_the_applications_isolation_is(
+    database_url: sa.URL, driver: str
+) -> None:
+    creating = sa.create_engine(database_url)
+    metadata.create_all(creating)
+    own = OwnConnections(_engine(database_url, driver, isolation_level="AUTOCOMMIT"))
+    with pytest.raises(WatchedDatabaseError):
+        own.run(lambda connection: connection.execute(items.insert().values(id=7, name="x")), 1)
+    with creating.connect() as connection:
+        assert connection.execute(sa.select(items.c.id)).all() == []
+    creating.dispose()
+    sleep = {"mysql": "SELECT SLEEP(5)", "postgresql": "SELECT pg_sleep(5)"}.get(database_url.get_backend_name())
+    if sleep is not None:  # SQLite has no such limit, and plans there cost nothing
+        started = time.monotonic()
+        with pytest.raises(WatchedDatabaseError):
+            own.run(lambda connection: connection.execute(sa.text(sleep)).all(), 0.2)
+        assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_they_log_no_value(database_url: sa.URL, driver: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sqlalchemy.engine")
+    own = OwnConnections(_engine(database_url, driver, hide_parameters=True))
+    query = sa.text("SELECT 1 WHERE 'x' <> :secret")
+    own.run(lambda connection: connection.execute(query, {"secret": SECRET}).all(), 1)
+    assert "SELECT 1 WHERE" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("driver", ["sync", "async"])
+def test_they_answer_inside_an_event_loop_as_elsewhere(database_url: sa.URL, driver: str) -> None:
+    own = OwnConnections(_engine(database_url, driver))
+
+    async def ask(statement: str) -> object:
+        return own.run(lambda connection: connection.execute(sa.text(statement)).scalar(), 1)
+
+    assert asyncio.run(ask("SELECT 42")) == 42
+    with pytest.raises(WatchedDatabaseError):
+        asyncio.run(ask("SELECT nowhere"))
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_that_may_start_no_thread_gets_its_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/application.sqlite3")
+    with Autopilot(engine, store=MemoryStore()) as pilot:
+        child = os.fork()
+        if child == 0:
+            monkeypatch.setattr("threading.Thread.start", _no_thread)
+            try:
+                with engine.connect() as connection:
+                    answer = connection.scalar(sa.text("SELECT 42"))
+                with engine.connect():
+                    os._exit(0 if (answer, pilot._connections.failures) == (42, 1) else 1)
+            finally:
+                os._exit(2)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    engine.dispose()
+
+
+def _no_thread(_: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 def test_what_the_server_counts_is_told_or_why_not(probe: Probe) -> None:

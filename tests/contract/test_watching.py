@@ -95,7 +95,8 @@ def test_no_value_is_kept_whether_bound_or_written(probe: Probe) -> None:
     probe.run(lambda connection: connection.execute(bound, {"name": SECRET}).all())
     assert probe.only("WHERE name = ?").calls == 2
     assert SECRET not in repr(probe.pilot.query_stats(1, 1000))
-    assert "900101" not in repr(probe.pilot.query_stats(1, 1000))
+    # The number alone might be among the digits of a duration.
+    assert all("900101" not in line.query for line in probe.pilot.query_stats(1, 1000).patterns)
 
 
 def test_savepoints_are_one_pattern(probe: Probe) -> None:

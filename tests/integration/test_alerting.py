@@ -7,13 +7,21 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import apprise
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from dbpilot import Autopilot, ConfigError, PilotConfig
-from dbpilot.history.store import MemoryStore
+from dbpilot.alerting import Alerting, NotifierError
+from dbpilot.alerts import SIGHTINGS, Finding
+from dbpilot.history.sql_store import SqlStore
+from dbpilot.history.store import Batch, Event, MemoryStore, Pattern
+from dbpilot.notifiers import AppriseNotifier
+from dbpilot.testing import FakeClock
 
 TOKEN = "geheim123"
+PATTERN = Pattern("a" * 16, "SELECT ?", "SELECT", ())
 
 
 @contextmanager
@@ -134,7 +142,145 @@ def test_of_two_processes_one_tells(engine: sa.Engine, database_url: sa.URL) -> 
     assert len(bodies) == 1
 
 
+class Process:
+    """The alerting of one of several processes that share a history; ``told`` is what all of them sent."""
+
+    def __init__(self, name: str, history: Path, clock: FakeClock, told: list[tuple[str, str, str]]) -> None:
+        self._name, self._clock, self._told = name, clock, told
+        store = SqlStore(f"sqlite:///{history}", "shop")
+        self.alerting = Alerting(
+            PilotConfig(),
+            clock,
+            self,
+            store.write,
+            store.claim,
+            store.tallies,
+            lambda since, until: store.events(SIGHTINGS, since, until, 1000),
+        )
+
+    def send(self, title: str, message: str) -> None:
+        self._told.append((self._name, title.removeprefix("dbpilot: ").removesuffix(" (slow)"), message))
+
+    def sees(self, duration_s: float) -> None:
+        """A statement took so long, and a window ends."""
+        self.alerting.slow(Event("slow", self._clock.now(), PATTERN.id, duration_s, {}, PATTERN.id), PATTERN)
+        self.turn()
+
+    def turn(self) -> None:
+        """A window ends, and what is to be told is told."""
+        self.alerting.start()
+        self.alerting.window(Batch())
+        self.alerting.stop(10)
+
+
+@pytest.fixture
+def told() -> list[tuple[str, str, str]]:
+    return []
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def processes(tmp_path: Path, clock: FakeClock, told: list[tuple[str, str, str]]) -> list[Process]:
+    return [Process(name, tmp_path / "history.sqlite3", clock, told) for name in "abc"]
+
+
+def _headings(told: list[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    return [(name, heading) for name, heading, _ in told]
+
+
+def test_what_another_process_told_hides_nothing_that_is_more_severe(
+    processes: list[Process], told: list[tuple[str, str, str]]
+) -> None:
+    a, b, c = processes
+    a.sees(2.5)
+    b.sees(2.5)
+    b.sees(60)
+    a.sees(60)
+    c.sees(2.5)
+    assert _headings(told) == [("a", "WARNING"), ("b", "CRITICAL")]
+
+
+def test_who_told_the_worst_spoke_for_the_rest(processes: list[Process], told: list[tuple[str, str, str]]) -> None:
+    a, b, _ = processes
+    a.sees(60)
+    b.sees(2.5)
+    assert _headings(told) == [("a", "CRITICAL")]
+
+
+def test_it_is_over_when_it_is_over_in_every_process(
+    processes: list[Process], clock: FakeClock, told: list[tuple[str, str, str]]
+) -> None:
+    a, b, _ = processes
+    a.sees(2.5)
+    for _ in range(30):
+        b.sees(2.5)
+        a.turn()
+        clock.advance(10)
+    assert _headings(told) == [("a", "WARNING")]
+    for _ in range(30):
+        a.turn()
+        b.turn()
+        clock.advance(10)
+    assert _headings(told) == [("a", "WARNING"), ("a", "over")]
+    assert "It lasted 290 s" in told[-1][2], "as long as b saw it"
+
+
+def test_of_those_who_told_one_says_that_it_is_over(
+    processes: list[Process], clock: FakeClock, told: list[tuple[str, str, str]]
+) -> None:
+    a, b, _ = processes
+    a.sees(2.5)
+    b.sees(60)
+    for _ in range(30):
+        clock.advance(10)
+        a.turn()
+        b.turn()
+    assert _headings(told) == [("a", "WARNING"), ("b", "CRITICAL"), ("a", "over")]
+
+
+def test_a_channel_that_breaks_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: apprise.NotifyBase, **_: object) -> bool:
+        raise ValueError(f"no luck with {TOKEN}")
+
+    monkeypatch.setattr(apprise.plugins.N_MGR["xml"], "send", broken)
+    with _channel(lambda: 200) as (url, bodies):
+        notifier = AppriseNotifier([SecretStr(url.replace("json:", "xml:")), SecretStr(url)])
+        with pytest.raises(NotifierError) as failed:
+            notifier.send("title", "message")
+    assert str(failed.value) == "XML did not take the message; 1 of 2 channels did"
+    assert TOKEN not in repr(failed.value.__context__)
+    assert len(bodies) == 1
+
+
 def test_an_address_that_is_none_is_refused_at_once_without_repeating_it(engine: sa.Engine) -> None:
     with pytest.raises(ConfigError, match="the 1") as refused:
         Autopilot(engine, _config(f"nothing:{TOKEN}"), store=MemoryStore())
     assert TOKEN not in str(refused.value)
+
+
+def test_a_message_that_was_refused_is_sent_again(engine: sa.Engine) -> None:
+    answers = iter([500, 500])
+    clock = FakeClock()
+    with _channel(lambda: next(answers, 200)) as (url, bodies):
+        config = _config(url, recover_s=100_000)
+        with Autopilot(engine, config, store=MemoryStore(), clock=clock) as pilot:
+            pilot._alerting.findings([Finding("slow", "x", "WARNING", "it is slow", 2.0, 1.0)])
+            for tries in (1, 2, 3):
+                _until(lambda tries=tries: len(bodies) == tries)
+                _until(lambda tries=tries: pilot.alerts(1, 10).delivery.failed == min(tries, 2))
+                clock.advance(61)
+                pilot._alerting.window(Batch())
+            _until(lambda: pilot.alerts(1, 10).delivery.sent == 1)
+    assert len(bodies) == 3
+
+
+def test_a_token_is_in_no_log_even_at_debug(engine: sa.Engine, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    with _channel(lambda: 200) as (url, bodies), Autopilot(engine, _config(url), store=MemoryStore()):
+        _run(engine)
+        _until(lambda: bool(bodies))
+    assert TOKEN not in caplog.text

@@ -65,7 +65,7 @@ def _attempts(historian: Historian, times: int) -> None:
     """What its thread does, without the pauses."""
     for _ in range(times):
         if historian.unwritten():
-            historian._attempt(historian._write_oldest)
+            historian._attempt(historian._write_oldest, "write")
 
 
 @pytest.mark.parametrize("bad", [1, 2, 7])

@@ -1,16 +1,30 @@
 """Alerts: raised once, escalated, held while they flap, and over when they are over."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dbpilot.alerts import MAX_OPEN, RANK, Alert, AlertBook, Finding, Usual, alerts_of, minute_findings, slow_finding
+from dbpilot.alerts import (
+    MAX_OPEN,
+    RANK,
+    Alert,
+    AlertBook,
+    Finding,
+    Sightings,
+    Usual,
+    alerts_of,
+    last_sighting,
+    minute_findings,
+    slow_finding,
+)
 from dbpilot.config import AlertsConfig, QueriesConfig
 from dbpilot.history.store import Event, Pattern
 from dbpilot.history.tally import Tally
 from dbpilot.testing import FakeClock
+
+NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 
 NOW = FakeClock().now()
 PATTERN = Pattern("a" * 16, "SELECT a FROM t WHERE b = ?", "SELECT", ("t",))
@@ -68,6 +82,51 @@ def test_what_comes_and_goes_is_told_of_once_in_its_cool_down() -> None:
         told += [change for change in book.see([_finding()], _after(100 * round_)) if not change.silent]
         book.settle(_after(100 * round_ + 70))
     assert [change.alert.since for change in told] == [NOW, _after(600)]
+
+
+def test_what_comes_and_goes_is_said_to_be_over_as_often_as_it_was_told_of() -> None:
+    book, told = AlertBook(CONFIG), []
+    for round_ in range(10):
+        changes = [*book.see([_finding()], _after(100 * round_)), *book.settle(_after(100 * round_ + 70))]
+        told += [change.what for change in changes if not change.silent]
+    assert told == ["raised", "resolved", "raised", "resolved"]
+
+
+def test_a_cool_down_hides_nothing_that_is_more_severe() -> None:
+    book = AlertBook(CONFIG)
+    book.see([_finding()], NOW)
+    book.settle(_after(60))
+    [raised] = book.see([_finding("CRITICAL")], _after(100))
+    assert not raised.silent
+    [over] = book.settle(_after(160))
+    assert not over.silent
+    assert [change.silent for change in book.see([_finding(), _finding("CRITICAL")], _after(200))] == [True, True]
+    assert book.settle(_after(260))[0].silent
+
+
+def test_what_outlives_its_cool_down_is_told_of_after_all_and_once() -> None:
+    book, told = AlertBook(CONFIG), []
+    book.see([_finding()], NOW)
+    book.settle(_after(60))
+    for seconds in range(100, 1000, 50):
+        told += [(change.what, seconds) for change in book.see([_finding()], _after(seconds)) if not change.silent]
+    assert told == [("persists", 600)]
+    assert [change.silent for change in book.settle(_after(2000))] == [False]
+
+
+def test_other_processes_learn_at_once_of_what_is_new_and_once_a_minute_of_what_goes_on() -> None:
+    book, sightings, said = AlertBook(CONFIG), Sightings(timedelta(seconds=60)), []
+    for seconds in range(0, 130, 10):
+        book.see([_finding()], _after(seconds))
+        if seconds >= 90:
+            book.see([Finding("slow", "b", "INFO", "", 1.0, 1.0)], _after(90))
+        said += [event] if (event := sightings.news(book.open, _after(seconds))) else []
+    assert [(event.at, event.value) for event in said] == [(NOW, 1), (_after(60), 1), (_after(90), 2)]
+    assert last_sighting(book.open[f"slow:{PATTERN.id}"], said) == _after(120)
+    earlier = Alert("slow", PATTERN.id, "INFO", "", 1.0, 1.0, None, NOW, NOW)
+    assert last_sighting(earlier, said) == _after(90)
+    assert sightings.news(book.open, _after(150)) is not None
+    assert sightings.news(book.open, _after(300)) is None, "nothing was seen since"
 
 
 def test_what_holds_only_raises_nothing_but_keeps_open() -> None:
@@ -146,3 +205,15 @@ def test_alerts_come_back_from_the_history_of_all_processes() -> None:
     assert Alert.from_event(ended.alert.event()) == ended.alert
     assert alerts_of([raised.alert.event()], [open_]) == [open_]
     assert alerts_of([raised.alert.event(), ended.alert.event()], []) == [ended.alert]
+
+
+def test_an_alert_of_a_process_that_is_gone_is_over() -> None:
+    book = AlertBook(AlertsConfig())
+    [change] = book.see([Finding("slow", "x", "WARNING", "it is slow", 2.0, 1.0)], NOON)
+    hour_later = NOON + timedelta(hours=1)
+    [alert] = alerts_of([change.alert.event()], [], [], hour_later)
+    assert alert.resolved_at == NOON
+    [alert] = alerts_of([change.alert.event()], [], [], NOON)
+    assert alert.resolved_at is None
+    [alert] = alerts_of([change.alert.event()], [change.alert], [], hour_later)
+    assert alert.resolved_at is None, "this process sees it"

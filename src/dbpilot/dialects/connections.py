@@ -6,6 +6,7 @@ made and prepared the way the application's are: what hands out its credentials 
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
@@ -31,6 +32,11 @@ LIMITS: Final[dict[str, tuple[str, ...]]] = {
     "sqlite": ("PRAGMA query_only = ON",),
 }
 """What is said on each connection before anything else, so that nothing is changed and nobody waits for long."""
+TRANSACTIONS: Final = {"postgresql": "READ COMMITTED"}
+"""Where the limits are a transaction's, there has to be one, though the application's connections be AUTOCOMMIT.
+
+Elsewhere the limits are the session's, and START TRANSACTION begins one on whichever connection.
+"""
 
 
 class OwnConnections:
@@ -52,7 +58,7 @@ class OwnConnections:
             )
         try:
             if self._engine.dialect.is_async:
-                return asyncio.run(self._in_a_loop(work, timeout_s))
+                return _outside_of_loops(lambda: asyncio.run(self._in_a_loop(work, timeout_s)))
             return self._run(work, timeout_s)
         except (SQLAlchemyError, OSError) as error:
             original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
@@ -65,6 +71,8 @@ class OwnConnections:
         engine = self._own_engine()
         with engine.connect() as connection:
             try:
+                if connection.dialect.name in TRANSACTIONS:
+                    connection.execution_options(isolation_level=TRANSACTIONS[connection.dialect.name])
                 _limit(connection, timeout_s)
                 return work(connection)
             finally:
@@ -72,8 +80,13 @@ class OwnConnections:
 
     def _own_engine(self) -> Engine:
         """An engine with a dialect object and a pool of its own, for the application's are watched."""
-        # The creator has no public name; it knows the arguments, and the token, that the application connects with.
-        how: dict[str, Any] = {"poolclass": NullPool, "creator": self._engine.pool._creator}
+        how: dict[str, Any] = {
+            "poolclass": NullPool,
+            # It has no public name, and knows the arguments, and the token, that the application connects with.
+            "creator": self._engine.pool._creator,
+            # SQLAlchemy logs what is executed, and the application's values are among that.
+            "hide_parameters": True,
+        }
         url = self._engine.url
         engine = (
             create_async_engine(url, **how).sync_engine if self._engine.dialect.is_async else create_engine(url, **how)
@@ -96,3 +109,13 @@ def _limit(connection: Connection, timeout_s: float) -> None:
     for statement in LIMITS[name]:
         said = text(statement)
         connection.execute(said, {key: values[key] for key in said.compile().params})
+
+
+def _outside_of_loops(work: Callable[[], Answer]) -> Answer:
+    """The work's answer, from a thread in which no event loop runs: this one if that is so."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    with ThreadPoolExecutor(1, "dbpilot-own") as thread:
+        return thread.submit(work).result()

@@ -50,14 +50,15 @@ class Historian:
         self.restarts = 0
         self.lost = 0
         """Windows that never reached the store."""
-        self.error: str | None = None
-        """Why the last attempt failed; None when it did not."""
+        self._failing: dict[str, str] = {}
+        """Why the last attempts failed to write and to answer; a store may do the one and not the other."""
 
     def start(self) -> None:
         """The thread runs."""
         self._stopping = Event()  # a thread that was given up must not come back to life
-        self._thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-history", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-history", daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started is not waited for
 
     def ensure_alive(self) -> None:
         """A thread that died, from whatever cause, is replaced and counted."""
@@ -136,11 +137,11 @@ class Historian:
     def _run(self, stopping: Event) -> None:
         pause_s: float | None = None
         while job := self._next_job(stopping, pause_s):
-            wrote = self._attempt(job)
+            wrote = self._attempt(job, "write" if job == self._write_oldest else "answer")
             pause_s = None if wrote else RETRY_S
             if wrote and self._clock.ticks() >= self._next_upkeep:
                 self._next_upkeep = self._clock.ticks() + MAINTAIN_EVERY_S
-                self._attempt(lambda: self._store.maintain(self._clock.now()))
+                self._attempt(lambda: self._store.maintain(self._clock.now()), "maintain")
 
     def _next_job(self, stopping: Event, pause_s: float | None) -> Job | None:
         """The next thing to do, waiting for it; None at the end. After a failure, writing waits for ``pause_s``."""
@@ -154,20 +155,28 @@ class Historian:
                 return self._questions.popleft()
             return self._write_oldest if self._unwritten else None
 
-    def _attempt(self, job: Job) -> bool:
+    @property
+    def error(self) -> str | None:
+        """Why the store does not do what it should; None while it does."""
+        return next(iter(list(self._failing.values())), None)
+
+    def _attempt(self, job: Job, what: str) -> bool:
         self._busy_since = self._clock.ticks()
         try:
             job()
         except Exception as error:  # noqa: BLE001 - the border to stores, which anybody may write
             said = str(error) if isinstance(error, StoreError) else f"history: {type(error).__name__}"
-            if self.error is None:  # once per outage, not once per attempt
+            if not self._failing:  # once per outage, not once per attempt
                 log.warning("%s; windows wait in memory and are written when it is back", said)
-            self.error = said
+            self._failing[what] = said
             self._failed_at = self._clock.ticks()
             return False
         finally:
             self._busy_since = None
-        self.error = None
+        if what == "write":
+            self._failing.clear()  # it is well again
+        else:  # one that answers may still refuse to be written
+            self._failing.pop(what, None)
         return True
 
     def _write_oldest(self) -> None:

@@ -72,8 +72,9 @@ class PoolRegulator:
         """The thread runs."""
         self._stopping = Flag()
         self._reviewed_at = self._clock.now()
-        self._thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-pool-watch", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-pool-watch", daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started is not waited for
 
     def stop(self) -> None:
         """Nothing is looked at any more; the last samples are with the history."""

@@ -1,5 +1,6 @@
 """Reads an engine's pool and counts what happens to its connections."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from dbpilot.dialects import Dialect
 from dbpilot.history.tally import LatencyHistogram
 from dbpilot.pool.resizable import ResizableQueuePool
 from dbpilot.unsupported import Unsupported
+
+log = logging.getLogger(__name__)
 
 WAIT_NOTED_S: Final = 0.001
 """From so long a wait for a connection is told to the next statement on it; shorter ones are only added up."""
@@ -69,6 +72,8 @@ class ConnectionWatch:
         self._counting = RLock()  # a connection collected meanwhile is counted by this very thread
         self.at_next: Callable[[], None] | None = None
         """Called once, when the next connection is asked for."""
+        self.failures = 0
+        """Errors of ours that the application's call for a connection would have met with."""
         self.waited: dict[int, float] = {}
         """Which connections were waited for, in seconds, by the ``id`` of the driver's connection, until the first
         statement on it takes that out."""
@@ -111,8 +116,7 @@ class ConnectionWatch:
 
         def connect() -> Any:
             if self.at_next is not None:
-                self.at_next()
-                self.at_next = None
+                self._call_at_next()
             started = ticks()
             try:
                 connection = ask()
@@ -123,6 +127,15 @@ class ConnectionWatch:
             return connection
 
         return connect
+
+    def _call_at_next(self) -> None:
+        call, self.at_next = self.at_next, None
+        try:
+            if call is not None:  # another thread may have been faster
+                call()
+        except Exception as error:  # the border to the application: a child may be allowed no thread, and yet connect
+            log.error("dbpilot could not do what it put off until a connection was asked for", exc_info=error)
+            self.failures += 1
 
     def read(self) -> PoolReading:
         """The pool as it is now."""

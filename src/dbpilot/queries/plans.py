@@ -64,8 +64,9 @@ class PlanDesk:
         """The thread runs, unless plans are not wanted."""
         if self._config.explain:
             self._stopping = Flag()
-            self._thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-plans", daemon=True)
-            self._thread.start()
+            thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-plans", daemon=True)
+            thread.start()
+            self._thread = thread  # one that could not be started is not waited for
 
     def stop(self) -> None:
         """No more plans are asked for; one that the database does not give soon is not waited for."""

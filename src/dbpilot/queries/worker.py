@@ -42,8 +42,9 @@ class Worker:
     def start(self) -> None:
         """The thread runs."""
         self._stopping.clear()
-        self._thread = Thread(target=self._run, name="dbpilot-worker", daemon=True)
-        self._thread.start()
+        thread = Thread(target=self._run, name="dbpilot-worker", daemon=True)
+        thread.start()
+        self._thread = thread  # one that could not be started is not waited for
 
     def ensure_alive(self) -> None:
         """A thread that died, from whatever cause, is replaced and counted."""
