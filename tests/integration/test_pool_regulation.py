@@ -1,0 +1,162 @@
+"""The pool of a real engine: sampled, reviewed, resized or only advised, warned of, remembered and shown."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from dbpilot import Autopilot, PilotConfig
+from dbpilot.errors import RefusedError
+from dbpilot.history.sql_store import SqlStore
+from dbpilot.history.store import MemoryStore
+from dbpilot.pool import ResizableQueuePool
+from dbpilot.unsupported import Unsupported
+from dbpilot.web.api import make_api, make_metrics
+
+POLICY = {"mode": "auto", "sample_s": 0.01, "review_s": 0.3}
+
+
+@pytest.fixture
+def engine(sqlite_url: sa.URL) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(sqlite_url, poolclass=ResizableQueuePool, pool_size=5, max_overflow=5, linger=0.05)
+    yield engine
+    engine.dispose()
+
+
+def _pilot(engine: sa.Engine, **options: Any) -> Autopilot:
+    pool = {**POLICY, **options.pop("pool", {})}
+    return Autopilot(engine, PilotConfig.model_validate({"pool": pool}), store=MemoryStore(), **options)
+
+
+def _until(law: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not law():
+        assert time.monotonic() < deadline, "did not become true in time"
+        time.sleep(0.01)
+
+
+def test_a_busy_pool_grows_by_itself_and_an_idle_one_shrinks(engine: sa.Engine) -> None:
+    with _pilot(engine) as pilot:
+        held = [engine.connect() for _ in range(9)]
+        _until(lambda: engine.pool.size() > 5)
+        assert engine.pool.size() == 17, "nine in use, in the middle between 30 % and 80 %"
+        last = pilot.pool().last_review
+        for connection in held:
+            connection.close()
+        _until(lambda: engine.pool.size() == 5)
+        assert last is not None
+        assert last.action in ("grow", "keep")
+        assert pilot.resizes() == {"grow": 1, "shrink": pilot.resizes()["shrink"]}
+        assert pilot.performance_summary(1).watching.failures == 0
+
+
+def test_a_pool_that_is_only_advised_on_stays_and_says_what_would_be_done(engine: sa.Engine) -> None:
+    with _pilot(engine, pool={"mode": "advise"}) as pilot:
+        held = [engine.connect() for _ in range(9)]
+        _until(lambda: any("grow from 5 to 17" in sentence for sentence in pilot.pool().recommendations))
+        assert engine.pool.size() == 5
+        with pytest.raises(RefusedError, match=r"pool\.mode is advise; set DBPILOT_POOL__MODE=auto"):
+            pilot.review_pool()
+        for connection in held:
+            connection.close()
+
+
+def test_a_pool_of_another_class_is_only_looked_at(sqlite_url: sa.URL) -> None:
+    engine = sa.create_engine(sqlite_url)
+    with _pilot(engine) as pilot:
+        report = pilot.pool()
+        assert (report.size, report.limit) == (5, 15)
+        assert isinstance(report.waiting, Unsupported)
+        assert report.not_resized is not None
+        assert "QueuePool cannot be resized" in report.not_resized.reason
+    engine.dispose()
+
+
+def test_a_pool_that_cannot_be_counted_answers_all_the_same() -> None:
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    app = FastAPI()
+    with _pilot(engine) as pilot:
+        app.include_router(make_api(pilot))
+        app.include_router(make_metrics(pilot, "shop"))
+        with TestClient(app) as client:
+            assert client.get("/connection-pool").json()["size"]["reason"].startswith("StaticPool")
+            assert client.get("/connection-pool/metrics").json()["samples"] == []
+            assert client.post("/connection-pool/optimize").status_code == 409
+            assert client.get("/metrics").status_code == 200
+    engine.dispose()
+
+
+def test_a_review_on_demand_acts_and_says_why(engine: sa.Engine) -> None:
+    app = FastAPI()
+    with _pilot(engine, pool={"review_s": 3600}) as pilot:
+        app.include_router(make_api(pilot))
+        app.include_router(make_metrics(pilot, "shop"))
+        held = [engine.connect() for _ in range(5)]
+        with TestClient(app) as client:
+            _until(lambda: client.post("/connection-pool/optimize").json()["size"] > 5)
+            assert client.get("/connection-pool").json()["size"] == engine.pool.size()
+            assert 'shop_db_pool_resizes_total{reason="grow"}' in client.get("/metrics").text
+            assert "shop_db_connection_wait_seconds_count 5.0" in client.get("/metrics").text
+            assert client.get("/connection-pool/metrics?hours=-1").status_code == 422
+        for connection in held:
+            connection.close()
+
+
+def test_who_keeps_a_connection_and_a_full_pool_are_alerted_of(engine: sa.Engine) -> None:
+    with _pilot(engine, pool={"mode": "off", "long_hold_s": 0.05}) as pilot:
+        held = [engine.connect() for _ in range(10)]
+
+        def kinds() -> dict[str, str]:
+            return {alert.kind: alert.severity for alert in pilot.alerts(1, 10).alerts}
+
+        _until(lambda: kinds() == {"pool_exhaustion": "CRITICAL", "pool_hold": "WARNING"})
+        [message] = [alert.message for alert in pilot.alerts(1, 10).alerts if alert.kind == "pool_hold"]
+        assert "test_pool_regulation.py:" in message
+        holders = pilot.pool().holders
+        assert len(holders) == 10
+        assert holders[0].too_long
+        for connection in held:
+            connection.close()
+
+
+def test_every_process_shows_the_pools_of_all(engine: sa.Engine, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/history.sqlite3"
+    for _ in range(2):
+        with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
+            _until(lambda pilot=pilot: len(pilot._regulator.recent()) > 3)
+    with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
+        history = pilot.pool_history(1)
+        assert len(history.samples) >= 2
+        assert all(one.sample.limit == 10 for one in history.samples)
+
+
+def test_a_resize_leaves_a_trace(engine: sa.Engine) -> None:
+    store = MemoryStore()
+    with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=store) as pilot:
+        held = [engine.connect() for _ in range(9)]
+        _until(lambda: pilot.resizes().get("grow") == 1)
+        for connection in held:
+            connection.close()
+    now = pilot._clock.now()
+    activities = store.events("activity", now.replace(year=2000), now, 10)
+    assert {"who", "what", "why", "undo"} <= activities[-1].body.keys()
+    assert activities[-1].body["undo"] == "pool.resize(5)"
+
+
+def test_finstage_takes_every_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from app.common.infra.database.monitoring.query_monitor import pilot_config
+
+    monkeypatch.setenv("DBPILOT_ALERTS__TITLE", "market")
+    monkeypatch.setenv("DBPILOT_POOL__MODE", "advise")
+    config = pilot_config()
+    assert (config.alerts.title, config.pool.mode, config.pool.max_size, config.queries.slow_s) == (
+        "market",
+        "advise",
+        20,
+        1.0,
+    )
