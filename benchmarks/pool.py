@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
@@ -25,6 +27,7 @@ from psycopg_pool import ConnectionPool
 from benchmarks.report import Figure, publish
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
+from dbpilot.pilot import _where_asked
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 
@@ -262,8 +265,10 @@ def _quantile_ms(seen: Day, share: float) -> float:
 def checkouts() -> Iterator[Figure]:
     """Taking a connection and giving it back, alone, and by twenty-four threads on five connections."""
     classes = {"QueuePool": sa.QueuePool, "ours": ResizableQueuePool}
-    alone: dict[str, list[float]] = {name: [] for name in classes}
-    pools = {name: of(_Driver, pool_size=5, max_overflow=0) for name, of in classes.items()}
+    pools: dict[str, Any] = {name: of(_Driver, pool_size=5, max_overflow=0) for name, of in classes.items()}
+    pools["watched"] = ResizableQueuePool(_Driver, pool_size=5, max_overflow=0)
+    pools["watched"].where = partial(_where_asked, count())
+    alone: dict[str, list[float]] = {name: [] for name in pools}
     for _ in range(30):
         for name, pool in pools.items():
             started = time.perf_counter()
@@ -272,8 +277,9 @@ def checkouts() -> Iterator[Figure]:
             alone[name].append((time.perf_counter() - started) / 5000 * 1e6)
     ours_us, peer_us = (statistics.median(alone[name]) for name in ("ours", "QueuePool"))
     yield Figure("checkout and return, uncontended", ours_us, "us", {"QueuePool": peer_us})
-    ratio = statistics.median(one / other for one, other in zip(alone["ours"], alone["QueuePool"], strict=True))
-    yield Figure("checkout and return, ours / QueuePool", ratio, "x", {}, "at most 1 x", ratio <= 1)
+    for name, title in (("ours", "ours"), ("watched", "ours with its holders watched")):
+        ratio = statistics.median(one / other for one, other in zip(alone[name], alone["QueuePool"], strict=True))
+        yield Figure(f"checkout and return, {title} / QueuePool", ratio, "x", {}, "at most 1 x", ratio <= 1)
     waits = {name: _contended(of(_Driver, pool_size=5, max_overflow=0)) for name, of in classes.items()}
     p99 = {name: sorted(found)[int(0.99 * len(found))] * 1000 for name, found in waits.items()}
     yield Figure("24 threads on 5 connections: p99 wait", p99["ours"], "ms", {"QueuePool": p99["QueuePool"]})

@@ -247,7 +247,7 @@ class Autopilot:
         """A resizable pool knows where its connections are asked for: of all when it is busy, of one in some else."""
         pool = self._engine.pool
         if isinstance(pool, ResizableQueuePool):
-            pool.where = partial(_where_asked, pool, count())
+            pool.where = partial(_where_asked, count())
 
     def _detach(self) -> None:
         self._listener.detach()
@@ -487,10 +487,13 @@ class Autopilot:
         return self._store.begin(now - timedelta(hours=hours, seconds=self.config.queries.window_s), now), now
 
 
-def _where_asked(pool: ResizableQueuePool, asked: Iterator[int]) -> str | None:
+def _where_asked(asked: Iterator[int], pool: ResizableQueuePool) -> str | None:
     if next(asked) % HOLDERS_SAMPLED_EVERY and 2 * pool.checkedout() < pool.size():
         return None
-    frame = calling_frame()
+    try:
+        frame = calling_frame()
+    except Exception:  # noqa: BLE001 - the border to the application: it gets its connection
+        return None
     return frame.callsite if frame else None
 
 

@@ -177,13 +177,13 @@ class ResizableQueuePool(Pool):
         self.refused = 0
         self.failed = 0
         """Connections opened, callers who waited in vain or were refused, and connects that failed."""
-        self.where: Callable[[], str | None] | None = None
-        """Asked at every checkout which line of the application it comes from; costs microseconds."""
+        self.where: Callable[[ResizableQueuePool], str | None] | None = None
+        """Asked at every checkout which line of the application it comes from; must not raise."""
 
     # What SQLAlchemy calls.
 
     def _do_get(self) -> ConnectionPoolEntry:
-        where = self.where() if self.where is not None else None
+        where = self.where(self) if self.where is not None else None
         with self._lock:
             if self._idle:
                 record = self._idle.pop() if self._use_lifo else self._idle.popleft()
@@ -275,7 +275,7 @@ class ResizableQueuePool(Pool):
 
     def checkedout(self) -> int:
         """Connections that are in use."""
-        return self.counts().in_use
+        return len(self._held)
 
     def overflow(self) -> int:
         """Connections beyond ``size()``; negative while there are fewer."""
