@@ -138,6 +138,7 @@ def test_windows_that_wait_are_in_the_answers(engine: sa.Engine) -> None:
         _select(engine)
         kinds = [type(window) for batch in pilot._historian.unwritten() for window in batch.windows]
         assert kinds == [Window, PackedWindow, PackedWindow]
+        _until(lambda: pilot._historian.error is not None)  # it has tried
         report = pilot.query_stats(1, 10)
         assert "locked" in str(report.history_error)
         assert [line.calls for line in report.patterns] == [4]
@@ -171,6 +172,13 @@ def test_events_that_wait_are_answered_while_the_history_is_down(engine: sa.Engi
         _select(engine)
         report = pilot.slow_queries(1, 10)
         assert len(report.queries) == 2
+
+
+def _until(law: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not law():
+        assert time.monotonic() < end, "did not become true in time"
+        time.sleep(0.01)
 
 
 def _config() -> PilotConfig:
