@@ -4,14 +4,15 @@ from datetime import timedelta
 from typing import Any
 
 from dbpilot.config import QueriesConfig
-from dbpilot.history.store import OTHER_ID, Event, Pattern
+from dbpilot.history.store import OTHER_ID, Batch, Event, Pattern
 from dbpilot.queries.callsite import Frame
 from dbpilot.queries.intake import MAX_SLOW_PER_WINDOW, Intake
 from dbpilot.queries.receipts import MAX_LINES_KEPT, N_PLUS_ONE, RECEIPT
-from dbpilot.queries.recorder import Detail, Execution
+from dbpilot.queries.recorder import Detail, Execution, Recorder
 from dbpilot.queries.request import Request
 from dbpilot.queries.slow import SLOW, redacted
 from dbpilot.queries.windows import MAX_SERIES, QueryWindows
+from dbpilot.queries.worker import Worker
 from dbpilot.sql.syntax import SQLITE
 from dbpilot.testing import FakeClock
 
@@ -97,6 +98,22 @@ def test_windows_of_all_processes_start_at_the_same_instants() -> None:
     assert windows.is_over(clock.now())
     windows.close(clock.now())
     assert windows.current.start == CLOCK.now() + timedelta(seconds=10)
+
+
+def test_what_ended_before_a_window_did_is_counted_in_it() -> None:
+    """Somebody who asks at the very end of a window finds what ran until then, whenever the worker comes to it."""
+    clock = FakeClock(CLOCK.now() + timedelta(seconds=9))
+    recorder, finished = Recorder(max_pending=10), list[Batch]()
+    intake = Intake(QueriesConfig(), SQLITE, clock.now(), _nobody)
+    worker = Worker(recorder, intake, finished.append, clock, drain_s=60)
+    recorder.append(tuple(_ran("SELECT a FROM t")))  # type: ignore[arg-type]
+    clock.advance(2)
+    recorder.append(tuple(_ran("SELECT b FROM t")._replace(ended=clock.ticks())))  # type: ignore[arg-type]
+    with worker.lock:
+        live = worker.catch_up().batch()
+    windows = [window for batch in [*finished, live] for window in batch.windows]
+    assert [(window.start - CLOCK.now()).seconds for window in windows] == [0, 10]
+    assert [sum(tally.calls for tally in window.tallies.values()) for window in windows] == [1, 1]
 
 
 def test_a_pattern_keeps_its_text_however_many_others_come() -> None:

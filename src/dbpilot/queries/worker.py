@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Event, RLock, Thread
 from typing import Final
 
@@ -68,16 +68,22 @@ class Worker:
         The caller holds the lock while it uses the result.
         """
         now, ticks = self._clock.now(), self._clock.ticks()
-        if self._intake.is_over(now):
-            self._guarded(lambda: self._submit(self._intake.close(now)))
         for execution in self._recorder.take():
+            at = now - timedelta(seconds=ticks - execution.ended)
+            if self._intake.is_over(at) and at > self._intake.windows.current.start:
+                self._close(at)  # only now: what ended before belongs to the window that a reader asks for
             try:
-                self._intake.add(execution, now - timedelta(seconds=ticks - execution.ended))
+                self._intake.add(execution, at)
             except Exception as error:  # noqa: BLE001 - as in _guarded; one statement must not take the others along
                 self._note(error)
             if self._clock.ticks() - ticks > budget_s:
                 break
+        if self._intake.is_over(now):
+            self._close(now)
         return self._intake
+
+    def _close(self, now: datetime) -> None:
+        self._guarded(lambda: self._submit(self._intake.close(now)))
 
     def _run(self) -> None:
         while not self._stopping.wait(self._drain_s):
