@@ -27,8 +27,8 @@ from psycopg_pool import ConnectionPool
 from benchmarks.report import Figure, publish
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
-from dbpilot.pilot import _where_asked
 from dbpilot.pool import ResizableQueuePool
+from dbpilot.pooling import where_asked
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 
 SEED: Final = 7
@@ -267,7 +267,7 @@ def checkouts() -> Iterator[Figure]:
     classes = {"QueuePool": sa.QueuePool, "ours": ResizableQueuePool}
     pools: dict[str, Any] = {name: of(_Driver, pool_size=5, max_overflow=0) for name, of in classes.items()}
     pools["watched"] = ResizableQueuePool(_Driver, pool_size=5, max_overflow=0)
-    pools["watched"].where = partial(_where_asked, count())
+    pools["watched"].where = partial(where_asked, count())
     alone: dict[str, list[float]] = {name: [] for name in pools}
     for _ in range(30):
         for name, pool in pools.items():

@@ -13,6 +13,7 @@ from dbpilot.config import AlertsConfig, QueriesConfig
 from dbpilot.history.store import Event, Pattern, described
 from dbpilot.history.tally import Tally
 from dbpilot.pool.outlook import Exhaustion, Holder
+from dbpilot.pool.resizable import Hold
 
 ALERT: Final = "alert"
 """The kind of the events that the history keeps of alerts."""
@@ -315,8 +316,11 @@ def _new(pattern: Pattern, tally: Tally, total_s: float, config: AlertsConfig) -
     return [Finding("new_pattern", pattern.id, "INFO", message, share, config.new_pattern_share, pattern.id)]
 
 
-def pool_findings(left: Exhaustion, holders: Iterable[Holder]) -> list[Finding]:
-    """What a look at the pool shows: it is full or will be soon; somebody keeps connections."""
+def pool_findings(
+    left: Exhaustion, holders: Iterable[Holder], collected: Sequence[Hold] = (), connect_s: float | None = None
+) -> list[Finding]:
+    """What a look at the pool shows: it is full or will be soon; somebody keeps connections, or lost them; connecting
+    takes too long."""
     found = []
     if left.state in ("near", "reached"):
         severity: Severity = "CRITICAL" if left.state == "reached" else "WARNING"
@@ -326,6 +330,13 @@ def pool_findings(left: Exhaustion, holders: Iterable[Holder]) -> list[Finding]:
         where = f" at {long[0].callsite}" if long[0].callsite else ""
         message = f"{len(long)} connections are held for {long[0].held_s:.0f} s and longer{where}"
         found.append(Finding("pool_hold", "pool", "WARNING", message, long[0].held_s, 0.0))
+    if collected:
+        lines = ", ".join(sorted({hold.where for hold in collected if hold.where}))
+        message = f"A connection was never returned; the garbage collector found it. It was asked for at {lines}"
+        found.append(Finding("pool_leak", "pool", "WARNING", message, len(collected), 0.0))
+    if connect_s is not None:
+        message = f"Opening a connection takes {_time(connect_s)}"
+        found.append(Finding("pool_slow_connect", "pool", "WARNING", message, connect_s, 0.0))
     return found
 
 

@@ -19,6 +19,9 @@ MAX_KEPT_D: Final = 3660
 MAX_KEPT_H: Final = 24 * MAX_KEPT_D
 
 
+PoolMode = Literal["auto", "adaptive", "advise", "off"]
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -86,8 +89,9 @@ class QueriesConfig(_Section):
 class PoolConfig(_Section):
     """Sizing the connection pool."""
 
-    mode: Literal["auto", "advise", "off"] = "advise"
-    """Whether the pool is resized, somebody is only told what would be done, or it is only looked at."""
+    mode: PoolMode = "advise"
+    """Whether the pool is resized by the two thresholds below at every review, or "adaptive": within seconds, by what
+    is asked of it; whether somebody is only told what the thresholds would do; or whether it is only looked at."""
 
     min_size: int = Field(default=5, ge=1)
     max_size: int = Field(default=20, ge=1)
@@ -107,8 +111,18 @@ class PoolConfig(_Section):
     long_hold_s: float = Field(default=60, gt=0)
     """A connection that is held for so long is reported, with its holder."""
 
+    slow_connect_s: float = Field(default=1.0, gt=0)
+    """Somebody is warned when opening a connection takes so long."""
+
     warn_at: float = Field(default=0.9, gt=0, le=1)
     """The share of the limit in use from which on somebody is warned."""
+
+    budget: Literal["server"] | Annotated[int, Field(ge=1)] | None = "server"
+    """How many connections all processes that share the history may have open together, where their pools are resized:
+    as many as the server allows less the reserve and what others use, so many, or None for no common bound."""
+
+    reserve: float = Field(default=0.1, ge=0, lt=1)
+    """The share of the server's connections that is left to others."""
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:

@@ -3,10 +3,8 @@
 import atexit
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from functools import partial
-from itertools import count
 from operator import attrgetter
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -14,25 +12,20 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbpilot.alerting import Alerting, AlertReport, Notifier
-from dbpilot.alerts import ALERT, SIGHTINGS, alerts_of, pool_findings
+from dbpilot.alerts import ALERT, SIGHTINGS, Finding, alerts_of
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
-from dbpilot.errors import RefusedError
 from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import Batch, Event, Pattern, Store, described
-from dbpilot.history.tally import LatencyHistogram, Tally
+from dbpilot.history.tally import Tally
 from dbpilot.notifiers import AppriseNotifier
-from dbpilot.pool.controller import PoolSample
-from dbpilot.pool.outlook import exhaustion_of, holders_of
-from dbpilot.pool.regulator import POOL, PoolRegulator
-from dbpilot.pool.resizable import Hold, ResizableQueuePool
-from dbpilot.pool.sampler import ConnectionWatch, PoolReading
+from dbpilot.pool.sampler import PoolReading, PoolTimes
+from dbpilot.pooling import Pooling
 from dbpilot.queries.advice import advice_on
-from dbpilot.queries.callsite import calling_frame
 from dbpilot.queries.intake import Intake
 from dbpilot.queries.listener import Listener
 from dbpilot.queries.plans import PLAN, PlanDesk
@@ -42,16 +35,7 @@ from dbpilot.queries.slow import SLOW
 from dbpilot.queries.windows import SeriesByKey
 from dbpilot.queries.worker import Worker
 from dbpilot.recall import Events, Recall, Tallies
-from dbpilot.reports.pool import (
-    Checkouts,
-    PoolHistory,
-    PoolReport,
-    PoolReview,
-    pool_history,
-    recommendations_of,
-    review_of,
-    utilization_of,
-)
+from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
 from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
 from dbpilot.reports.server import ServerReport, server_report
@@ -80,9 +64,6 @@ MAX_PLANS_READ: Final = 500
 MAX_ALERTS_READ: Final = 2_000
 MAX_POOL_READ: Final = 100_000
 """Events that one answer looks at, the latest ones."""
-
-HOLDERS_SAMPLED_EVERY: Final = 16
-"""Of so many checkouts one is asked where it comes from while a pool is less than half in use; then all are."""
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
 
@@ -142,11 +123,18 @@ class Autopilot:
         self._since = self._clock.now()
         self._store = self._given_store or self._own_store()
         self._recorder = Recorder(queries.max_pending, at_loss=_weakly(self._ensure_alive))
-        self._connections = ConnectionWatch(self._engine, self._dialect, self._clock)
-        self._listener = Listener(
-            self._engine, self._dialect, self._recorder, self._clock, queries, self._connections.waited
-        )
         self._historian = Historian(self._store, self._clock)
+        self._pooling = Pooling(
+            self._engine,
+            self._dialect,
+            self.config.pool,
+            self._clock,
+            self._historian.submit,
+            self._tell,
+            self._slowdown,
+        )
+        waited = self._pooling.watch.waited
+        self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock, queries, waited)
         intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen)
         self._worker = Worker(self._recorder, intake, self._window_finished, self._clock, queries.drain_s)
         self._recall = Recall(self._worker, self._historian, self._store)
@@ -161,9 +149,6 @@ class Autopilot:
                 lambda: self._store.events(SIGHTINGS, since, until, MAX_ALERTS_READ)
             ),
         )
-        self._regulator = PoolRegulator(
-            self._engine, self._connections, self.config.pool, self._clock, self._historian.submit, self._pool_seen
-        )
         self._own = OwnConnections(self._engine)
         self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
 
@@ -173,22 +158,26 @@ class Autopilot:
         if sent is not None and event.body["error"] is None:
             self._plans.ask(pattern.id, *sent)
 
-    def _pool_seen(self, recent: Sequence[PoolSample], holds: Sequence[Hold]) -> None:
-        """Somebody looked at the pool."""
-        left = exhaustion_of(recent, self.config.pool)
+    def _tell(self, findings: list[Finding]) -> None:
+        """Somebody looked at something that deserves attention."""
         with self._worker.lock:
-            self._alerting.findings(pool_findings(left, holders_of(holds, self.config.pool)))
+            self._alerting.findings(findings)
 
     def _ensure_alive(self) -> None:
         """Threads that died, from whatever cause, are replaced."""
         if self._running and not self._asleep:
             self._worker.ensure_alive()
             self._historian.ensure_alive()
+            self._pooling.ensure_alive()
 
     def _window_finished(self, batch: Batch) -> None:
         self._ensure_alive()
         self._historian.submit(batch)
         self._alerting.window(batch)
+
+    def _slowdown(self) -> float | None:
+        """How many times longer statements take now than when the database was least busy."""
+        return self._intake_read(lambda intake: intake.pace.slowdown())
 
     def _plan_found(self, pattern_id: str, plan: Plan) -> None:
         """The database told how it answers a pattern."""
@@ -212,8 +201,7 @@ class Autopilot:
 
     def _attach(self) -> None:
         self._listener.attach()
-        self._connections.attach()
-        self._watch_holders()
+        self._pooling.attach()
         self._running = True
         atexit.register(self._at_exit)
 
@@ -224,7 +212,7 @@ class Autopilot:
         self._plans.start()
         self._alerting.start()
         self._worker.start()
-        self._regulator.start()
+        self._pooling.start()
 
     def stop(self) -> None:
         """Nothing is watched any more, and what was seen is in the history if it could be reached.
@@ -235,7 +223,7 @@ class Autopilot:
             return
         self._running = False
         atexit.unregister(self._at_exit)
-        self._regulator.stop()
+        self._pooling.stop()
         self._detach()
         self._worker.stop()
         self._plans.stop()
@@ -243,17 +231,9 @@ class Autopilot:
         self._historian.stop(STOP_TIMEOUT_S)
         self._store.close()
 
-    def _watch_holders(self) -> None:
-        """A resizable pool knows where its connections are asked for: of all when it is busy, of one in some else."""
-        pool = self._engine.pool
-        if isinstance(pool, ResizableQueuePool):
-            pool.where = partial(_where_asked, count())
-
     def _detach(self) -> None:
         self._listener.detach()
-        self._connections.detach()
-        if isinstance(self._engine.pool, ResizableQueuePool):
-            self._engine.pool.where = None
+        self._pooling.detach()
 
     def _forked(self) -> None:
         """In a child process the pilot sleeps until a connection is asked for: threads do not come along, connections
@@ -265,10 +245,9 @@ class Autopilot:
             self._store.abandon()
         self._wire()
         self._listener.attach()
-        self._connections.attach()
-        self._watch_holders()
+        self._pooling.attach()
         self._asleep = True
-        self._connections.at_next = _weakly(self.start)
+        self._pooling.watch.at_next = _weakly(self.start)
 
     def __enter__(self) -> Self:
         self.start()
@@ -366,35 +345,17 @@ class Autopilot:
 
     def pool(self) -> PoolReport:
         """The connection pool of this process: its state, why it has this size, and who holds its connections."""
-        config, reading, last = self.config.pool, self.connections(), self._regulator.last
-        left = exhaustion_of(self._regulator.recent(), config)
-        holders = holders_of(self._regulator.holds(), config)
-        not_resized = self._regulator.why_not()
-        return PoolReport(
-            size=reading.size,
-            limit=reading.limit,
-            in_use=reading.in_use,
-            idle=reading.idle,
-            waiting=reading.waiting,
-            utilization=utilization_of(reading),
-            checkouts=Checkouts.of(self._connections.waits()),
-            mode=config.mode,
-            not_resized=not_resized,
-            least=config.min_size,
-            most=config.max_size,
-            last_review=last,
-            next_review_s=self._regulator.next_review_s(),
-            exhaustion=left,
-            holders=holders,
-            recommendations=recommendations_of(reading, last, not_resized, left, holders),
-            connections=reading,
-        )
+        return self._pooling.report()
 
     def pool_history(self, hours: float) -> PoolHistory:
         """The pools of all processes that share the history, in the last hours."""
         since, until = self._last(hours)
-        known = self._recall.events(POOL, since, until, MAX_POOL_READ)
-        return pool_history(since, until, [*known.events, *self._regulator.unkept()], known.error)
+
+        def remembered(kind: str) -> tuple[list[Event], str | None]:
+            known = self._recall.events(kind, since, until, MAX_POOL_READ)
+            return known.events, known.error
+
+        return self._pooling.history(since, until, remembered)
 
     def review_pool(self) -> PoolReview:
         """The pool is reviewed now, whenever the last review was, and resized if that comes to another size.
@@ -402,25 +363,19 @@ class Autopilot:
         Raises:
             RefusedError: this pool is not resized; says why.
         """
-        refused = self._regulator.why_not()
-        if refused is not None:
-            raise RefusedError(f"{refused.reason}; {refused.fix}")
-        decision = self._regulator.review()
-        if decision is None:
-            raise RefusedError("nothing was seen of the pool yet")
-        return review_of(decision)
+        return self._pooling.review()
 
     def resizes(self) -> Mapping[str, int]:
         """How often the pool was resized since the start, by reason."""
-        return dict(self._regulator.resizes)
+        return self._pooling.resizes()
 
-    def waits(self) -> LatencyHistogram:
-        """How long connections were waited for since the start."""
-        return self._connections.waits()
+    def pool_times(self) -> PoolTimes:
+        """How long connections were waited for, held, and took to open since the start."""
+        return self._pooling.times()
 
     def connections(self) -> PoolReading:
         """The connection pool as it is now."""
-        return self._connections.read()
+        return self._pooling.reading()
 
     def series(self) -> SeriesByKey:
         """Totals since the start by operation and table, for metrics."""
@@ -470,7 +425,7 @@ class Autopilot:
             since=self._since,
             dropped=self._recorder.dropped,
             failures=self._own_failures(),
-            restarts=self._worker.restarts + self._historian.restarts,
+            restarts=self._worker.restarts + self._historian.restarts + self._pooling.restarts,
             unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
             lost_windows=self._historian.lost,
             history_error=read_error or self._historian.error,
@@ -478,23 +433,12 @@ class Autopilot:
 
     def _own_failures(self) -> int:
         """Errors of the pilot's own in any of its parts."""
-        parts = (self._listener, self._worker, self._connections, self._regulator)
-        return sum(part.failures for part in parts)
+        return self._listener.failures + self._worker.failures + self._pooling.failures
 
     def _last(self, hours: float) -> tuple[datetime, datetime]:
         """From the start of the window that was being counted then, or of a longer one before it, until now."""
         now = self._clock.now()
         return self._store.begin(now - timedelta(hours=hours, seconds=self.config.queries.window_s), now), now
-
-
-def _where_asked(asked: Iterator[int], pool: ResizableQueuePool) -> str | None:
-    if next(asked) % HOLDERS_SAMPLED_EVERY and 2 * pool.checkedout() < pool.size():
-        return None
-    try:
-        frame = calling_frame()
-    except Exception:  # noqa: BLE001 - the border to the application: it gets its connection
-        return None
-    return frame.callsite if frame else None
 
 
 def _by_key(known: Events) -> dict[str, Mapping[str, Any]]:

@@ -1,5 +1,6 @@
 """The pool of a real engine: sampled, reviewed, resized or only advised, warned of, remembered and shown."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_every_process_shows_the_pools_of_all(engine: sa.Engine, tmp_path: Path)
     url = f"sqlite:///{tmp_path}/history.sqlite3"
     for _ in range(2):
         with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
-            _until(lambda pilot=pilot: len(pilot._regulator.recent()) > 3)
+            _until(lambda pilot=pilot: pilot.pool_history(1).samples != [])
     with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
         history = pilot.pool_history(1)
         assert len(history.samples) >= 2
@@ -145,7 +146,7 @@ def test_a_resize_leaves_a_trace(engine: sa.Engine) -> None:
     now = pilot._clock.now()
     activities = store.events("activity", now.replace(year=2000), now, 10)
     assert {"who", "what", "why", "undo"} <= activities[-1].body.keys()
-    assert activities[-1].body["undo"] == "pool.resize(5)"
+    assert activities[-1].body["undo"] == "pool.resize(5, 5)"
 
 
 def test_finstage_takes_every_setting_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,3 +161,50 @@ def test_finstage_takes_every_setting_of_the_environment(monkeypatch: pytest.Mon
         20,
         1.0,
     )
+
+
+def test_an_adaptive_pool_grows_within_moments_and_shows_what_it_saw(engine: sa.Engine) -> None:
+    with _pilot(engine, pool={"mode": "adaptive", "sample_s": 0.02}) as pilot:
+        held = [engine.connect() for _ in range(8)]
+        _until(lambda: engine.pool.size() > 8)
+        report = pilot.pool()
+        for connection in held:
+            connection.close()
+        assert report.not_resized is None
+        assert report.last_review is not None
+        assert "are needed at once" in report.last_review.reason
+        _until(lambda: pilot.pool().checkouts.hold_p50_s is not None)
+        assert pilot.pool().checkouts.connect_p50_s is not None
+    assert engine.pool.limit == 25, "the largest size, and the overflow that the engine was made with"
+
+
+def test_a_connection_that_nobody_returned_is_alerted_of_with_its_line(engine: sa.Engine) -> None:
+    with _pilot(engine) as pilot:
+        held = [engine.connect() for _ in range(3)]  # from here on every line is looked at
+        lost = [engine.connect()]
+        lost.clear()
+        gc.collect()
+        _until(lambda: any(alert.kind == "pool_leak" for alert in pilot.alerts(1, 10).alerts))
+        [message] = [alert.message for alert in pilot.alerts(1, 10).alerts if alert.kind == "pool_leak"]
+        assert "test_pool_regulation.py:" in message
+        assert pilot.connections().collected == 1
+        for connection in held:
+            connection.close()
+
+
+def test_slow_connects_are_alerted_of(engine: sa.Engine) -> None:
+    sa.event.listen(engine, "do_connect", lambda *_: time.sleep(0.1))
+    with _pilot(engine, pool={"slow_connect_s": 0.05}) as pilot:
+        engine.connect().close()
+        _until(lambda: any(alert.kind == "pool_slow_connect" for alert in pilot.alerts(1, 10).alerts))
+
+
+def test_a_watching_thread_that_died_is_replaced(engine: sa.Engine) -> None:
+    with _pilot(engine) as pilot:
+        regulator = pilot._pooling._regulator
+        regulator._stopping.set()  # it ends, as one would that something killed
+        regulator._thread.join()
+        regulator._stopping.clear()
+        pilot.series()  # whoever asks looks after the threads
+        assert pilot.performance_summary(1).watching.restarts == 1
+        assert regulator._thread.is_alive()

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from dbpilot.alerts import pool_findings
 from dbpilot.config import PoolConfig
-from dbpilot.pool.controller import Decision, PoolSample, decide, merged, resized, seconds_left
+from dbpilot.pool.controller import decide, resized
 from dbpilot.pool.outlook import exhaustion_of, holders_of
 from dbpilot.pool.resizable import Hold
+from dbpilot.pool.sample import Decision, PoolSample, merged, seconds_left
 
 NOON = datetime(2025, 1, 31, 12, tzinfo=UTC)
 CONFIG = PoolConfig()
@@ -102,11 +103,11 @@ def test_who_holds_a_connection_too_long_is_named() -> None:
 
 
 def test_samples_merge_without_losing_a_count() -> None:
-    one = PoolSample(NOON, 5, 35, 2.0, 3, 1, 4, 10, 0.5, 0.1, 1, 0, 2, 0)
-    other = PoolSample(NOON + timedelta(seconds=1), 8, 38, 4.0, 9, 0, 1, 5, 0.25, 0.3, 2, 1, 0, 3)
-    assert merged([one, other]) == PoolSample(
-        NOON + timedelta(seconds=1), 8, 38, 3.0, 9, 0, 4, 15, 0.75, 0.3, 3, 1, 2, 3
-    )
+    later = NOON + timedelta(seconds=1)
+    one = PoolSample(NOON, 5, 35, 2.0, 3, 1, 4, 10, 0.5, 0.1, 1, 0, 2, 0, 1.0, 0.1, 1, 0.02, 1, 1.0)
+    other = PoolSample(later, 8, 38, 4.0, 9, 0, 1, 5, 0.25, 0.3, 2, 1, 0, 3, 2.0, 0.4, 2, 0.04, 0, 4.0)
+    both = PoolSample(later, 8, 38, 3.0, 9, 0, 4, 15, 0.75, 0.3, 3, 1, 2, 3, 3.0, 0.2, 3, 0.06, 1, 2.0)
+    assert merged([one, other]) == both
 
 
 @pytest.mark.parametrize("wrong", [{"min_size": 9, "max_size": 8}, {"grow_at": 0.3, "shrink_at": 0.3}])

@@ -10,6 +10,7 @@ from typing import Final
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from dbpilot.history.tally import LatencyHistogram
 from dbpilot.pilot import Autopilot
 from dbpilot.queries.windows import Series, SeriesByKey
 from dbpilot.unsupported import Unsupported
@@ -81,12 +82,18 @@ class PilotCollector(Collector):
         for reason, count in self._pilot.resizes().items():
             resizes.add_metric([reason], count)
         yield resizes
-        yield self._waits(reading.wait_s)
-
-    def _waits(self, sum_s: float) -> Metric:
-        waits, name = self._pilot.waits(), f"{self._namespace}_db_connection_wait_seconds"
-        bounds = [(str(bound), float(waits.at_most(bound))) for bound in BUCKETS_S]
-        total = float(sum(count for _, count in waits.items()))
-        return HistogramMetricFamily(
-            name, "Time in which connections were waited for, in seconds.", [*bounds, ("+Inf", total)], sum_s
+        times = self._pilot.pool_times()
+        yield self._times("wait", "Time in which connections were waited for", times.waits, reading.wait_s)
+        yield self._times(
+            "hold",
+            "Time for which connections were held, of those whose holders are known",
+            times.holds,
+            reading.hold_s,
         )
+        yield self._times("connect", "Time that connections took to open", times.connects, reading.connect_s)
+
+    def _times(self, what: str, help_: str, times: LatencyHistogram, sum_s: float) -> Metric:
+        bounds = [(str(bound), float(times.at_most(bound))) for bound in BUCKETS_S]
+        total = float(sum(count for _, count in times.items()))
+        name = f"{self._namespace}_db_connection_{what}_seconds"
+        return HistogramMetricFamily(name, f"{help_}, in seconds.", [*bounds, ("+Inf", total)], sum_s)

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import Final, Literal
 
 from dbpilot.config import PoolConfig
-from dbpilot.pool.controller import PoolSample, seconds_left
 from dbpilot.pool.resizable import Hold
+from dbpilot.pool.sample import PoolSample, seconds_left
 
 TREND: Final = timedelta(seconds=60)
 SOON_S: Final = 300.0
@@ -54,6 +54,14 @@ def exhaustion_of(recent: Sequence[PoolSample], config: PoolConfig) -> Exhaustio
     if left_s is not None and left_s <= SOON_S:
         return Exhaustion("near", share, left_s, f"{used}, and it is full in {left_s:.0f} s at this pace")
     return Exhaustion("far", share, left_s, used)
+
+
+def slow_connect_s(recent: Sequence[PoolSample], config: PoolConfig) -> float | None:
+    """How long it took lately to open a connection, where that is too long; in seconds."""
+    last = recent[-1].at if recent else None
+    opened = [sample for sample in recent if sample.opened and last is not None and last - sample.at <= TREND]
+    took_s = max((sample.connect_s / sample.opened for sample in opened), default=0.0)
+    return took_s if took_s >= config.slow_connect_s else None
 
 
 def holders_of(holds: Iterable[Hold], config: PoolConfig) -> list[Holder]:

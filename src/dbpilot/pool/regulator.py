@@ -5,7 +5,7 @@ import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -17,21 +17,25 @@ from dbpilot.clock import Clock
 from dbpilot.config import PoolConfig
 from dbpilot.history.store import Batch, Event
 from dbpilot.history.tally import LatencyHistogram
-from dbpilot.pool.controller import Decision, PoolSample, decide, merged
+from dbpilot.pool.controller import decide
 from dbpilot.pool.resizable import Hold, ResizableQueuePool
+from dbpilot.pool.sample import Decision, PoolSample, merged
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
 from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
 
 POOL: Final = "pool"
+POOL_MINUTE: Final = "pool-minute"
 ACTIVITY: Final = "activity"
 KEPT_EVERY_S: Final = 10
+MINUTE_S: Final = 60
 REMEMBERED_S: Final = 600
+MIN_OVER_S: Final = 1e-6
 STOP_S: Final = 2.0
 
-Seen = Callable[[Sequence[PoolSample], Sequence[Hold]], None]
-"""Told of the latest samples, oldest first, and of connections that are held too long."""
+Seen = Callable[[Sequence[PoolSample], Sequence[Hold], Sequence[Hold]], None]
+"""Told of the latest samples, oldest first, of connections held too long, and of those that nobody returned."""
 
 
 class PoolRegulator:
@@ -45,22 +49,31 @@ class PoolRegulator:
         clock: Clock,
         submit: Callable[[Batch], None],
         seen: Seen,
+        slowdown: Callable[[], float | None] = lambda: None,
     ) -> None:
+        """Looks at nothing yet; ``slowdown`` tells how much longer statements take than at their best."""
         self._engine = engine
         self._watch = watch
         self._config = config
         self._clock = clock
         self._submit = submit
         self._seen = seen
+        self._slowdown = slowdown
         self._lock = Lock()
         self._recent: deque[PoolSample] = deque(maxlen=round(max(config.review_s, REMEMBERED_S) / config.sample_s) + 1)
         self._unkept: list[PoolSample] = []
+        self._minute: list[PoolSample] = []
+        self._collected: list[Hold] = []
         self._before: PoolReading | None = None
+        self._looked_at = clock.ticks()
+        self._ceiling: int | None = None
+        """The most connections: the largest size, and the overflow that the application allows."""
         self._waits_before = LatencyHistogram()
         self._reviewed_at = clock.now()
         self._stopping = Flag()
         self._thread: Thread | None = None
         self._process = f"{socket.gethostname()}:{os.getpid()}"
+        self.restarts = 0
         self.failures = 0
         """Turns that ended in an error of ours."""
         self.last: Decision | None = None
@@ -70,8 +83,20 @@ class PoolRegulator:
 
     def start(self) -> None:
         """The thread runs."""
-        self._stopping = Flag()
         self._reviewed_at = self._clock.now()
+        pool = self._engine.pool
+        if isinstance(pool, ResizableQueuePool) and pool.limit is not None:
+            self._ceiling = max(pool.limit, self._config.max_size + pool.limit - pool.size())
+        self._start_thread()
+
+    def ensure_alive(self) -> None:
+        """A thread that died, from whatever cause, is replaced and counted."""
+        if self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            self.restarts += 1
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._stopping = Flag()
         thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-pool-watch", daemon=True)
         thread.start()
         self._thread = thread  # one that could not be started is not waited for
@@ -84,6 +109,13 @@ class PoolRegulator:
             self._thread = None
         with self._lock:
             self._keep()
+        self._release()
+
+    def _release(self) -> None:
+        """A limit that was lowered here is raised again: nobody else would."""
+        pool, most = self._engine.pool, self._ceiling
+        if isinstance(pool, ResizableQueuePool) and self._config.mode == "adaptive" and most is not None:
+            pool.resize(pool.size(), most - pool.size())
 
     def why_not(self) -> Unsupported | None:
         """Why this pool is not resized; None when it is."""
@@ -91,7 +123,7 @@ class PoolRegulator:
             kind = type(self._engine.pool).__name__
             fix = "create the engine with poolclass=dbpilot.pool.ResizableQueuePool"
             return Unsupported(f"{kind} cannot be resized while it runs", fix)
-        if self._config.mode != "auto":
+        if self._config.mode not in ("auto", "adaptive"):
             return Unsupported(f"pool.mode is {self._config.mode}", "set DBPILOT_POOL__MODE=auto")
         return None
 
@@ -105,6 +137,8 @@ class PoolRegulator:
         """Seconds until the next review; None where there is none."""
         if self._config.mode == "off" or self._thread is None:
             return None
+        if self._config.mode == "adaptive":
+            return self._config.sample_s
         since_s = (self._clock.now() - self._reviewed_at).total_seconds()
         return max(0.0, self._config.review_s - since_s)
 
@@ -130,8 +164,9 @@ class PoolRegulator:
             try:
                 with self._lock:
                     self._turn()
+                    collected, self._collected = self._collected, []
                 long = [hold for hold in self.holds() if hold.age_s >= self._config.long_hold_s]
-                self._seen(self.recent(), long)
+                self._seen(self.recent(), long, collected)
             except Exception as error:
                 if not self.failures:
                     log.error("dbpilot could not look at the pool", exc_info=error)
@@ -141,22 +176,26 @@ class PoolRegulator:
         self._look()
         if len(self._unkept) * self._config.sample_s >= KEPT_EVERY_S:
             self._keep()
-        now = self._clock.now()
-        if self._config.mode != "off" and (now - self._reviewed_at).total_seconds() >= self._config.review_s:
+        if self._is_due():
             self._review()
+
+    def _is_due(self) -> bool:
+        """Whether the pool is to be reviewed: at every look, or at its time."""
+        since_s = (self._clock.now() - self._reviewed_at).total_seconds()
+        return self._config.mode == "adaptive" or (self._config.mode != "off" and since_s >= self._config.review_s)
 
     def _look(self) -> None:
         """One sample more, where the pool can be counted."""
-        reading, waits = self._watch.read(), self._watch.waits()
+        self._collected += self._watch.take_collected()
+        reading, waits = self._watch.read(), self._watch.times().waits
         before, self._before = self._before or reading, reading
-        since = LatencyHistogram()
-        for bucket, count in waits.items():
-            since.count(bucket, count)
-        for bucket, count in self._waits_before.items():
-            since.count(bucket, -count)
+        p95_s = _since(self._waits_before, waits).quantile(0.95) or 0.0
         self._waits_before = waits
+        ticks, looked_at = self._clock.ticks(), self._looked_at
+        self._looked_at = ticks
         if isinstance(reading.size, Unsupported) or isinstance(reading.in_use, Unsupported):
             return
+        ended = reading.ended - before.ended
         sample = PoolSample(
             at=self._clock.now(),
             size=reading.size,
@@ -167,14 +206,28 @@ class PoolRegulator:
             waiting=_known(reading.waiting) or 0,
             checkouts=reading.checkouts - before.checkouts,
             wait_s=reading.wait_s - before.wait_s,
-            longest_p95_s=since.quantile(0.95) or 0.0,
+            longest_p95_s=p95_s,
             created=reading.created - before.created,
             closed=reading.closed - before.closed,
             failed=reading.failed - before.failed,
             timeouts=(_known(reading.timeouts) or 0) - (_known(before.timeouts) or 0),
+            over_s=max(ticks - looked_at, MIN_OVER_S),
+            hold_s=(reading.hold_s - before.hold_s) / ended if ended else None,
+            opened=reading.opened - before.opened,
+            connect_s=reading.connect_s - before.connect_s,
+            collected=reading.collected - before.collected,
+            slowdown=self._slowdown(),
         )
         self._recent.append(sample)
         self._unkept.append(sample)
+        self._roll_up(sample)
+
+    def _roll_up(self, sample: PoolSample) -> None:
+        """A minute that is over goes to the history as one sample, which is kept longer than the others."""
+        if self._minute and _minute_of(self._minute[0]) != _minute_of(sample):
+            self._submit(Batch(events=[self._event(merged(self._minute), POOL_MINUTE)]))
+            self._minute = []
+        self._minute.append(sample)
 
     def _keep(self) -> None:
         """What was seen goes to the history as one sample."""
@@ -182,36 +235,62 @@ class PoolRegulator:
             self._submit(Batch(events=[self._event(merged(self._unkept))]))
             self._unkept = []
 
-    def _event(self, sample: PoolSample) -> Event:
+    def _event(self, sample: PoolSample, kind: str = POOL) -> Event:
         body = {name: value for name, value in asdict(sample).items() if name != "at"}
-        return Event(POOL, sample.at, self._process, sample.in_use, body)
+        return Event(kind, sample.at, self._process, float(sample.most_in_use), body)
 
     def _review(self) -> Decision | None:
         now = self._clock.now()
         self._reviewed_at = now
-        decision = decide(self._recent, self._config, now)
+        decision = decide(list(self._recent), self._config, now, self._ceiling)
         self.last = decision
-        pool = self._engine.pool
-        acts = decision is not None and decision.action != "keep" and self.why_not() is None
-        if decision is not None and acts and isinstance(pool, ResizableQueuePool):
-            pool.resize(decision.size)
-            self.resizes[decision.action] += 1
-            self._submit(Batch(events=[_activity(decision, self._process)]))
-            log.info("the pool has %d connections now, before %d: %s", decision.size, decision.before, decision.reason)
+        if decision is not None and decision.action != "keep" and self.why_not() is None:
+            self._apply(decision)
         return decision
+
+    def _apply(self, decision: Decision) -> None:
+        pool = self._engine.pool
+        if not isinstance(pool, ResizableQueuePool):
+            return
+        overflow = None if decision.limit is None else decision.limit - decision.size
+        undo = f"pool.resize({pool.size()}, {max(-1, (pool.limit or -1) - pool.size())})"
+        pool.resize(decision.size, overflow)
+        self.resizes[decision.action] += 1
+        self._submit(Batch(events=[_activity(decision, undo, self._process)]))
+        log.info("the pool has %s now, before %d: %s", _words(decision), decision.before, decision.reason)
 
 
 def sample_of(event: Event) -> PoolSample:
-    """The sample that an event of the history tells of."""
-    return PoolSample(at=event.at, **event.body)
+    """The sample that an event of the history tells of; what a later version wrote beside it is left out."""
+    known = {field.name for field in fields(PoolSample)}
+    return PoolSample(at=event.at, **{name: value for name, value in event.body.items() if name in known})
 
 
-def _activity(decision: Decision, process: str) -> Event:
+def _since(before: LatencyHistogram, now: LatencyHistogram) -> LatencyHistogram:
+    """What was counted between the two."""
+    since = LatencyHistogram()
+    for bucket, count in now.items():
+        since.count(bucket, count)
+    for bucket, count in before.items():
+        since.count(bucket, -count)
+    return since
+
+
+def _minute_of(sample: PoolSample) -> int:
+    return int(sample.at.timestamp()) // MINUTE_S
+
+
+def _words(decision: Decision) -> str:
+    most = "" if decision.limit is None else f", at most {decision.limit}"
+    return f"{decision.size} connections{most}"
+
+
+def _activity(decision: Decision, undo: str, process: str) -> Event:
     body: dict[str, Any] = {
         "who": "pool review",
-        "what": f"{decision.action}: {decision.before} -> {decision.size} connections",
+        "what": f"{decision.action}: {decision.before} -> {_words(decision)}",
         "why": decision.reason,
-        "undo": f"pool.resize({decision.before})",
+        "undo": undo,
         "process": process,
     }
     return Event(ACTIVITY, decision.at.astimezone(UTC), "pool", float(decision.size), body)

@@ -16,6 +16,7 @@ holder puts it down.
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections import deque
@@ -24,6 +25,7 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from operator import itemgetter
+from types import FrameType  # noqa: TC003 - read here, too
 from typing import Any, Final, Self
 
 from sqlalchemy import exc
@@ -32,6 +34,9 @@ from sqlalchemy.util import await_only, greenlet_spawn
 
 LINGER_S: Final = 2.0
 """About the pause between two of a busy application's bursts; longer keeps connections that nobody needs."""
+MAX_NOTED: Final = 10_000
+NOT_HELD: Final = (0.0, None)
+FRAMES_UP: Final = 4
 NAMED_HOLDERS: Final = 3
 """Holders that an error names, those that hold longest."""
 
@@ -61,11 +66,26 @@ class PoolCounts:
     connecting: int
     waiting: int
     """Callers in the queue."""
+    slots: int
+    """Connections that are open, being opened or being closed: what the server may count."""
 
     @property
     def in_use(self) -> int:
         """Connections that are checked out."""
         return self.open - self.idle
+
+
+def _is_collected() -> bool:
+    """Whether the record that is being returned was found by the garbage collector.
+
+    No event says so; SQLAlchemy's function that returns it, a few frames up from here, was told.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(FRAMES_UP):
+        frame = frame.f_back if frame is not None else None
+        if frame is not None and frame.f_code.co_name == "_finalize_fairy":
+            return bool(frame.f_locals.get("is_gc_cleanup"))
+    return False
 
 
 class Waiter:
@@ -168,6 +188,7 @@ class ResizableQueuePool(Pool):
         """How many connections somebody asked to have open ahead of need."""
         self._peak = self._last_peak = 0
         """The most connections in use at once, in the present period of ``linger`` seconds and in the last."""
+        self._cap = float("inf")
         self._limit = self._kept = 0.0
         """The most connections there may be, and how many of them stay open when they are returned."""
         self._set_bounds()
@@ -179,6 +200,13 @@ class ResizableQueuePool(Pool):
         """Connections opened, callers who waited in vain or were refused, and connects that failed."""
         self.where: Callable[[ResizableQueuePool], str | None] | None = None
         """Asked at every checkout which line of the application it comes from; must not raise."""
+        self.at_limit: Callable[[], None] | None = None
+        """Called when somebody has to wait because there may be no more connections; must neither raise nor wait."""
+        self.returned_holds: deque[Hold] = deque(maxlen=MAX_NOTED)
+        self.collected: deque[Hold] = deque(maxlen=MAX_NOTED)
+        self.connects_s: deque[float] = deque(maxlen=MAX_NOTED)
+        """Holds that ended, those among them that nobody ended (the garbage collector found the connection), and how
+        long connections took to open. Of holds only those whose line is known; whoever reads takes them out."""
 
     # What SQLAlchemy calls.
 
@@ -195,7 +223,11 @@ class ResizableQueuePool(Pool):
                 record, waiter = None, self._queue_up(where)
         if self._returned or self._wanted:
             self._settle()
-        return record or self._waited(waiter)
+        if record is not None:
+            return record
+        if self.at_limit is not None and self._open >= self._limit:
+            self.at_limit()
+        return self._waited(waiter)
 
     def _queue_up(self, where: str | None) -> Waiter | None:
         """The caller's place in the queue; None if that is full."""
@@ -208,6 +240,8 @@ class ResizableQueuePool(Pool):
         return waiter
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self.where is not None:
+            self._note_end(record)
         if not self._lock.acquire(blocking=False):
             self._returned.append(record)
         else:
@@ -217,6 +251,15 @@ class ResizableQueuePool(Pool):
                 self._lock.release()
         if self._returned or self._doomed or self._wanted:
             self._settle()
+
+    def _note_end(self, record: ConnectionPoolEntry) -> None:
+        """The hold that ends here is noted, if its line is known."""
+        since, where = self._held.get(record, NOT_HELD)
+        if where is not None:
+            hold = Hold(time.monotonic() - since, where)
+            self.returned_holds.append(hold)
+            if _is_collected():
+                self.collected.append(hold)
 
     def recreate(self) -> Self:
         """A new pool with the limits of now."""
@@ -237,7 +280,8 @@ class ResizableQueuePool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
-        twin.where = self.where
+        twin.where, twin.at_limit = self.where, self.at_limit
+        twin.cap(self.capped_at)
         return twin
 
     def dispose(self) -> None:
@@ -309,6 +353,23 @@ class ResizableQueuePool(Pool):
             self._want()
         self._see_to_surplus()
 
+    @property
+    def capped_at(self) -> int | None:
+        """The bound above the limits, if there is one."""
+        return int(self._cap) if self._cap < float("inf") else None
+
+    def cap(self, connections: int | None) -> None:
+        """There are never more connections than these from now on, whatever the limits allow; None for no such bound.
+
+        Surplus goes as it does when the pool is resized.
+        """
+        with self._locked():
+            self._cap = float("inf") if connections is None else max(1, connections)
+            self._set_bounds()
+            self._trim()
+            self._want()
+        self._see_to_surplus()
+
     def prepare(self, connections: int) -> None:
         """So many connections, within the limit, are opened in the background if they are not open yet."""
         with self._locked():
@@ -320,7 +381,7 @@ class ResizableQueuePool(Pool):
         """The pool as it is at this moment."""
         with self._locked():
             now = self._alive(), len(self._idle), self._connecting, len(self._waiters)
-            return PoolCounts(self._size, self._max_overflow, *now)
+            return PoolCounts(self._size, self._max_overflow, *now, self._open)
 
     def holds(self) -> list[Hold]:
         """Who holds connections, longest first."""
@@ -355,9 +416,10 @@ class ResizableQueuePool(Pool):
 
     def _set_bounds(self) -> None:
         """What depends on the settings, and on how busy it was, is up to date."""
-        self._limit = self._size + self._max_overflow if self._max_overflow >= 0 else float("inf")
+        allowed = self._size + self._max_overflow if self._max_overflow >= 0 else float("inf")
+        self._limit = min(allowed, self._cap)
         busy = max(self._peak, self._last_peak) if self._linger > 0 else 0
-        self._kept = min(self._limit, max(self._size, busy, self._prepared)) if self._size else float("inf")
+        self._kept = min(self._limit, max(self._size, busy, self._prepared) if self._size else float("inf"))
 
     def _rise(self) -> None:
         """More connections are in use than ever in this period."""
@@ -474,8 +536,10 @@ class ResizableQueuePool(Pool):
     def _connect(self) -> None:
         """One connection more is open, and with whoever waits; a failure is told to the first who waits."""
         outcome: ConnectionPoolEntry | BaseException
+        began = time.monotonic()
         try:
             outcome = self._create_connection()
+            self.connects_s.append(time.monotonic() - began)
         except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits in another thread
             outcome = error
         with self._locked():

@@ -1,11 +1,11 @@
 """Reads an engine's pool and counts what happens to its connections."""
 
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import RLock
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Engine, Pool, event
 from sqlalchemy.pool import QueuePool
@@ -13,7 +13,7 @@ from sqlalchemy.pool import QueuePool
 from dbpilot.clock import Clock
 from dbpilot.dialects import Dialect
 from dbpilot.history.tally import LatencyHistogram
-from dbpilot.pool.resizable import ResizableQueuePool
+from dbpilot.pool.resizable import Hold, ResizableQueuePool
 from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 WAIT_NOTED_S: Final = 0.001
 """From so long a wait for a connection is told to the next statement on it; shorter ones are only added up."""
 MAX_WAITS: Final = 1000
+
+Noted = TypeVar("Noted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,26 @@ class PoolReading:
     """How often a connection was asked for, and how long that took altogether, new connections included."""
     timeouts: int | Unsupported
     """Callers who waited in vain, or were refused."""
+    opened: int
+    connect_s: float
+    """Connections that the pool opened, and how long that took altogether."""
+    ended: int
+    hold_s: float
+    collected: int
+    """Holds that ended, how long they took altogether, and how many of them nobody ended: the garbage collector found
+    the connection. Of those whose holders are known, by a pool that says."""
     oldest_s: float | None
     """The age of the oldest open connection that was made since the pilot started; None without any."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolTimes:
+    """How long connections were waited for, held, and took to open, since the pilot started."""
+
+    waits: LatencyHistogram
+    holds: LatencyHistogram
+    connects: LatencyHistogram
+    """Both of a pool that says; holds are those whose holders are known."""
 
 
 @dataclass(slots=True)
@@ -56,8 +76,15 @@ class _Counts:
     closed: int = 0
     checkouts: int = 0
     wait_s: float = 0.0
+    opened: int = 0
+    connect_s: float = 0.0
+    ended: int = 0
+    hold_s: float = 0.0
+    collected: int = 0
     failures: Counter[str] = field(default_factory=Counter)
     waits: LatencyHistogram = field(default_factory=LatencyHistogram)
+    holds: LatencyHistogram = field(default_factory=LatencyHistogram)
+    connects: LatencyHistogram = field(default_factory=LatencyHistogram)
 
 
 class ConnectionWatch:
@@ -149,12 +176,13 @@ class ConnectionWatch:
             counts.checkouts,
             counts.wait_s,
         )
+        opened = counts.opened, counts.connect_s, counts.ended, counts.hold_s, counts.collected
         if not isinstance(pool, QueuePool | ResizableQueuePool):
             none = Unsupported(
                 f"{type(pool).__name__} keeps no connections that could be counted",
                 "create the engine with poolclass=dbpilot.pool.ResizableQueuePool",
             )
-            return PoolReading(none, none, none, none, none, none, *rest, none, oldest_s)
+            return PoolReading(none, none, none, none, none, none, *rest, none, *opened, oldest_s)
         in_use, idle = pool.checkedout(), pool.checkedin()
         waiting: int | Unsupported
         timeouts: int | Unsupported
@@ -168,12 +196,31 @@ class ConnectionWatch:
                 "create the engine with poolclass=dbpilot.pool.ResizableQueuePool",
             )
         limit = Unsupported("the pool has no limit", "set max_overflow") if most is None else most
-        return PoolReading(pool.size(), in_use + idle, in_use, idle, limit, waiting, *rest, timeouts, oldest_s)
+        return PoolReading(pool.size(), in_use + idle, in_use, idle, limit, waiting, *rest, timeouts, *opened, oldest_s)
 
-    def waits(self) -> LatencyHistogram:
-        """How long connections were waited for since the pilot started; a copy."""
+    def times(self) -> PoolTimes:
+        """How long connections were waited for, held, and took to open; copies."""
         with self._counting:
-            return self._counts.waits.copy()
+            counts = self._counts
+            return PoolTimes(counts.waits.copy(), counts.holds.copy(), counts.connects.copy())
+
+    def take_collected(self) -> list[Hold]:
+        """What became known of holds that ended is counted; those that nobody ended, since the last call."""
+        pool = self._engine.pool
+        if not isinstance(pool, ResizableQueuePool):
+            return []
+        collected = _taken(pool.collected)
+        with self._counting:
+            self._counts.collected += len(collected)
+            for connect_s in _taken(pool.connects_s):
+                self._counts.opened += 1
+                self._counts.connect_s += connect_s
+                self._counts.connects.add(connect_s)
+            for hold in _taken(pool.returned_holds):
+                self._counts.ended += 1
+                self._counts.hold_s += hold.age_s
+                self._counts.holds.add(hold.age_s)
+        return collected
 
     def _got(self, wait_s: float, connection: object) -> None:
         with self._counting:
@@ -200,3 +247,8 @@ class ConnectionWatch:
             self._counts.closed += 1
             self._born.pop(id(connection), None)
             self.waited.pop(id(connection), None)
+
+
+def _taken(noted: deque[Noted]) -> list[Noted]:
+    """What is there now, taken out; others may append meanwhile."""
+    return [noted.popleft() for _ in range(len(noted))]

@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from dbpilot.config import QueriesConfig
 from dbpilot.history.store import Batch, Event, Pattern
+from dbpilot.queries.pace import Pace
 from dbpilot.queries.patterns import PatternBook
 from dbpilot.queries.receipts import Receipts
 from dbpilot.queries.recorder import Execution
@@ -31,6 +32,7 @@ class Intake:
         self._book = PatternBook(config.max_patterns, syntax)
         self.windows = QueryWindows(config, now)
         self.receipts = Receipts(config.requests_kept, config.n_plus_one)
+        self.pace = Pace()
         self._events: list[Event] = []
         self.slow_untold = 0
         """Slow executions beyond those that one window remembers one by one."""
@@ -41,6 +43,8 @@ class Intake:
         slow_s = self._config.slow_s_by_pattern.get(pattern.id, self._config.slow_s)
         slow = execution.execute_s + execution.fetch_s >= slow_s
         counted_as = self.windows.add(pattern, execution, at, slow_s)
+        if execution.detail is None or execution.detail.error is None:
+            self.pace.add(counted_as.id, execution.execute_s)
         if execution.request is not None:
             self.receipts.add(execution.request, counted_as, execution, at, slow)
         detail = execution.detail

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, Self
+from typing import Final, Self
 
+from dbpilot.config import PoolMode
 from dbpilot.history.store import Event
-from dbpilot.history.tally import LatencyHistogram
-from dbpilot.pool.controller import Decision, PoolSample, merged
 from dbpilot.pool.outlook import Exhaustion, Holder
 from dbpilot.pool.regulator import sample_of
-from dbpilot.pool.sampler import PoolReading
+from dbpilot.pool.sample import Decision, PoolSample, merged
+from dbpilot.pool.sampler import PoolReading, PoolTimes
 from dbpilot.unsupported import Unsupported
 
 MAX_POINTS: Final = 720
@@ -18,16 +18,23 @@ MAX_POINTS: Final = 720
 
 @dataclass(frozen=True, slots=True)
 class Checkouts:
-    """How long connections were waited for since the start, in seconds; None before the first."""
+    """How long connections were waited for, held, and took to open since the start, in seconds; None before the
+    first, and for holds where the pool does not say."""
 
     p50_s: float | None
     p95_s: float | None
     p99_s: float | None
+    hold_p50_s: float | None
+    hold_p95_s: float | None
+    connect_p50_s: float | None
+    connect_p95_s: float | None
 
     @classmethod
-    def of(cls, waits: LatencyHistogram) -> Self:
-        """From the waits."""
-        return cls(*(waits.quantile(share) for share in (0.5, 0.95, 0.99)))
+    def of(cls, times: PoolTimes) -> Self:
+        """From the histograms."""
+        waits = (times.waits.quantile(share) for share in (0.5, 0.95, 0.99))
+        rest = (histogram.quantile(share) for histogram in (times.holds, times.connects) for share in (0.5, 0.95))
+        return cls(*waits, *rest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class PoolReport:
     utilization: float | None
     """The share of the size that is in use; above 1 where the overflow is."""
     checkouts: Checkouts
-    mode: Literal["auto", "advise", "off"]
+    mode: PoolMode
     not_resized: Unsupported | None
     """Why this pool is not resized; None when it is."""
     least: int

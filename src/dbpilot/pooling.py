@@ -1,0 +1,179 @@
+"""The connection pool of one process: watched, sized, and asked about."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import count
+from typing import Final
+
+from sqlalchemy import Engine
+
+from dbpilot.alerts import Finding, pool_findings
+from dbpilot.clock import Clock
+from dbpilot.config import PoolConfig
+from dbpilot.dialects import Dialect
+from dbpilot.errors import RefusedError
+from dbpilot.history.store import Batch, Event
+from dbpilot.pool.outlook import exhaustion_of, holders_of, slow_connect_s
+from dbpilot.pool.regulator import POOL, POOL_MINUTE, PoolRegulator
+from dbpilot.pool.resizable import Hold, ResizableQueuePool
+from dbpilot.pool.sample import PoolSample
+from dbpilot.pool.sampler import ConnectionWatch, PoolReading, PoolTimes
+from dbpilot.queries.callsite import calling_frame
+from dbpilot.reports.pool import (
+    Checkouts,
+    PoolHistory,
+    PoolReport,
+    PoolReview,
+    pool_history,
+    recommendations_of,
+    review_of,
+    utilization_of,
+)
+
+HOLDERS_SAMPLED_EVERY: Final = 16
+"""Of so many checkouts one is asked where it comes from while a pool is less than half in use; then all are."""
+IN_DETAIL_H: Final = 3.0
+"""Up to so many hours are shown from samples of ten seconds, longer ranges from those of a minute."""
+
+
+class Pooling:
+    """Between :meth:`attach` and :meth:`detach` connections are counted; between :meth:`start` and :meth:`stop` the
+    pool is looked at and sized."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        config: PoolConfig,
+        clock: Clock,
+        submit: Callable[[Batch], None],
+        tell: Callable[[list[Finding]], None],
+        slowdown: Callable[[], float | None],
+    ) -> None:
+        """Touches nothing yet.
+
+        Args:
+            engine: whose pool it is.
+            dialect: what is known about its database.
+            config: how the pool is sized.
+            clock: tells the time.
+            submit: takes what the history has to remember.
+            tell: takes what somebody may have to be told.
+            slowdown: how many times longer statements take now than when the database was least busy.
+        """
+        self._engine = engine
+        self._config = config
+        self._tell = tell
+        self.watch = ConnectionWatch(engine, dialect, clock)
+        self._regulator = PoolRegulator(engine, self.watch, config, clock, submit, self._seen, slowdown)
+
+    def attach(self) -> None:
+        """Connections are counted; a resizable pool knows where its connections are asked for."""
+        self.watch.attach()
+        if isinstance(self._engine.pool, ResizableQueuePool):
+            self._engine.pool.where = partial(where_asked, count())
+
+    def detach(self) -> None:
+        """Nothing is counted any more."""
+        self.watch.detach()
+        if isinstance(self._engine.pool, ResizableQueuePool):
+            self._engine.pool.where = None
+
+    def start(self) -> None:
+        """The pool is looked at, and sized where the configuration says so."""
+        self._regulator.start()
+
+    def stop(self) -> None:
+        """The pool stays as it is; what was seen last is with the history."""
+        self._regulator.stop()
+
+    def ensure_alive(self) -> None:
+        """Threads that died, from whatever cause, are replaced."""
+        self._regulator.ensure_alive()
+
+    @property
+    def failures(self) -> int:
+        """Errors of our own."""
+        return self.watch.failures + self._regulator.failures
+
+    @property
+    def restarts(self) -> int:
+        """Threads that were replaced."""
+        return self._regulator.restarts
+
+    def reading(self) -> PoolReading:
+        """The pool at this moment."""
+        return self.watch.read()
+
+    def times(self) -> PoolTimes:
+        """How long connections were waited for, held, and took to open."""
+        return self.watch.times()
+
+    def resizes(self) -> dict[str, int]:
+        """How often the pool was resized since the start, by reason."""
+        return dict(self._regulator.resizes)
+
+    def report(self) -> PoolReport:
+        """The pool: its state, why it has this size, and who holds its connections."""
+        config, reading, last = self._config, self.reading(), self._regulator.last
+        left = exhaustion_of(self._regulator.recent(), config)
+        holders = holders_of(self._regulator.holds(), config)
+        not_resized = self._regulator.why_not()
+        return PoolReport(
+            size=reading.size,
+            limit=reading.limit,
+            in_use=reading.in_use,
+            idle=reading.idle,
+            waiting=reading.waiting,
+            utilization=utilization_of(reading),
+            checkouts=Checkouts.of(self.times()),
+            mode=config.mode,
+            not_resized=not_resized,
+            least=config.min_size,
+            most=config.max_size,
+            last_review=last,
+            next_review_s=self._regulator.next_review_s(),
+            exhaustion=left,
+            holders=holders,
+            recommendations=recommendations_of(reading, last, not_resized, left, holders),
+            connections=reading,
+        )
+
+    def history(
+        self, since: datetime, until: datetime, remembered: Callable[[str], tuple[Sequence[Event], str | None]]
+    ) -> PoolHistory:
+        """The pools of all processes; ``remembered`` tells what the history has of a kind, and its error."""
+        in_detail = (until - since).total_seconds() <= IN_DETAIL_H * 3600
+        events, error = remembered(POOL if in_detail else POOL_MINUTE)
+        return pool_history(since, until, [*events, *self._regulator.unkept()], error)
+
+    def review(self) -> PoolReview:
+        """The pool is reviewed now, whenever the last review was, and resized if that comes to another size.
+
+        Raises:
+            RefusedError: this pool is not resized; says why.
+        """
+        refused = self._regulator.why_not()
+        if refused is not None:
+            raise RefusedError(f"{refused.reason}; {refused.fix}")
+        decision = self._regulator.review()
+        if decision is None:
+            raise RefusedError("nothing was seen of the pool yet")
+        return review_of(decision)
+
+    def _seen(self, recent: Sequence[PoolSample], holds: Sequence[Hold], collected: Sequence[Hold]) -> None:
+        """Somebody looked at the pool."""
+        left, holders = exhaustion_of(recent, self._config), holders_of(holds, self._config)
+        self._tell(pool_findings(left, holders, collected, slow_connect_s(recent, self._config)))
+
+
+def where_asked(asked: Iterator[int], pool: ResizableQueuePool) -> str | None:
+    """The application's line that asks for a connection now, when it is this one's turn to be looked at."""
+    if next(asked) % HOLDERS_SAMPLED_EVERY and 2 * pool.checkedout() < pool.size():
+        return None
+    try:
+        frame = calling_frame()
+    except Exception:  # noqa: BLE001 - the border to the application: it gets its connection
+        return None
+    return frame.callsite if frame else None
