@@ -153,6 +153,27 @@ def test_a_connect_for_one_who_waits_does_not_keep_him_from_a_connection_that_co
     callers.end()
 
 
+def test_a_cap_goes_before_the_limits_and_who_meets_it_is_noticed() -> None:
+    server, noticed = Server(), []
+    pool = ResizableQueuePool(server.connect, pool_size=4, max_overflow=4, timeout=SOON_S, linger=0)
+    pool.at_limit = lambda: noticed.append(pool.counts().in_use)
+    held = [pool.connect() for _ in range(4)]
+    pool.cap(2)
+    assert (pool.limit, pool.capped_at, pool.recreate().capped_at) == (2, 2, 2)
+    held.pop().close()
+    held.pop().close()
+    assert (len(server.open), pool.counts().slots) == (2, 2), "what is beyond the cap is closed when it comes back"
+    callers = Callers(pool)
+    callers.ask(1)
+    assert noticed == [2]
+    pool.cap(None)
+    _until(lambda: callers.got == [0])
+    assert pool.limit == 8
+    callers.end()
+    for connection in held:
+        connection.close()
+
+
 def test_connections_are_opened_ahead_of_need() -> None:
     server = Server()
     pool = ResizableQueuePool(server.connect, pool_size=2, max_overflow=6)
@@ -291,10 +312,10 @@ def test_resizing_at_random_under_load_keeps_every_count() -> None:
     assert set(served) == set(range(32)), "nobody starves"
 
 
-def test_nobody_is_forgotten_when_tasks_are_cancelled_at_random() -> None:
+def test_nobody_is_forgotten_when_ten_thousand_tasks_are_cancelled_at_random() -> None:
     async def main() -> None:
-        server, rng = Server(), random.Random(7)
-        pool = AsyncResizableQueuePool(server.connect, pool_size=3, max_overflow=2, timeout=SOON_S, linger=0.02)
+        server, rng, cancelled = Server(), random.Random(7), 0
+        pool = AsyncResizableQueuePool(server.connect, pool_size=3, max_overflow=2, timeout=120, linger=0.02)
 
         def borrow() -> None:
             connection = pool.connect()
@@ -308,14 +329,15 @@ def test_nobody_is_forgotten_when_tasks_are_cancelled_at_random() -> None:
             finally:
                 await greenlet_spawn(connection.close)
 
-        tasks = [asyncio.ensure_future(one()) for _ in range(3000)]
+        tasks = [asyncio.ensure_future(one()) for _ in range(16_000)]
         for number, task in enumerate(tasks):
-            if rng.random() < 0.5:
-                task.cancel()
+            if rng.random() < 0.7:
+                cancelled += task.cancel()
             if number % 100 == 0:
                 pool.resize(rng.randint(1, 8), rng.randint(0, 4))
                 await asyncio.sleep(0.002)
         await asyncio.gather(*tasks, return_exceptions=True)
+        assert cancelled > 10_000
         pool.resize(5, 0)
         await asyncio.sleep(0.2)
         counts = pool.counts()
@@ -376,6 +398,10 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(size=st.integers(1, 6), overflow=st.integers(0, 6))
     def resize(self, size: int, overflow: int) -> None:
         self.pool.resize(size, overflow)
+
+    @rule(connections=st.one_of(st.none(), st.integers(1, 8)))
+    def cap(self, connections: int | None) -> None:
+        self.pool.cap(connections)
 
     @rule(connections=st.integers(0, 12))
     def prepare(self, connections: int) -> None:

@@ -26,18 +26,19 @@ SPARE: Final = 0.8
 PART: Final = 3
 """Samples that are taken together: one second alone says little."""
 FULL: Final = 0.8
-"""The share of the limit in use from which on callers wait because of it, and not for a connect."""
+"""The share of the limit in use from which on there is hardly room for more."""
 SATURATED: Final = 5
-"""In so many samples callers have to wait and the database to be slow before the limit comes down: a burst is
-shorter."""
+"""In so many samples the database has to be slow before the limit comes down: a burst is shorter."""
 SHRINK_AFTER: Final = timedelta(seconds=10)
 """The size follows the largest demand of this time, so it shrinks only after so long."""
 PAUSE: Final = timedelta(seconds=30)
-"""After a step down was taken back, the next one waits for so long."""
+"""After a step down was taken back, the next one waits for so long; after another, twice as long."""
 SLOW: Final = 1.6
 """From this slowdown on the database is saturated; a statement takes so many times longer than at its best."""
 WELL: Final = 1.25
 """Below this slowdown more connections would do more work."""
+SHARED: Final = 3
+"""With fewer connections in use, it is not this process that keeps the database busy."""
 HEADROOM: Final = 1.25
 """What is left above the operating point, so that the database never idles while somebody waits."""
 WORTH: Final = 0.93
@@ -91,29 +92,36 @@ def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | No
     limit = samples[-1].limit
     if limit is None:
         return None, ""
-    most, step = max(limit, ceiling or limit), _last_step(samples)
+    most, step = max(limit, ceiling or limit), next(_steps(samples), None)
     if step is not None and _was_dear(step):
         return step.before[-1].limit, "fewer connections did less work"
     settled = samples if step is None else step.after[1:]  # in the first second some of the old statements end
     recent = settled[-SATURATED:]
     if len(recent) < STEADY:
         return limit, ""
-    if not all(_is_full(sample) for sample in recent):
-        calm = limit < most and not any(_is_full(sample) for sample in recent)
-        return (most, "nobody waits: there is room for a burst") if calm else (limit, "")
     slowdown = _slowdown(recent)
-    if slowdown is not None and slowdown <= WELL and limit < most:
-        more = min(most, math.ceil(limit * HEADROOM))
-        return more, f"callers wait, and statements take only {slowdown:.1f} x as long as at their best"
-    if step is not None and step.is_undone and samples[-1].at - step.after[0].at < PAUSE:
-        return limit, ""
-    if slowdown is not None and slowdown >= SLOW:
+    if all(_is_slow(sample) for sample in recent) and slowdown is not None and not _is_paused(samples, step):
         fewer = max(1, math.ceil(fmean(sample.in_use for sample in recent) / slowdown * HEADROOM))
         if fewer < limit:
             return fewer, f"statements take {slowdown:.1f} x as long as at their best: fewer at once do as much"
+    if not any(_is_full(sample) for sample in recent):
+        return (most, "nobody waits: there is room for a burst") if limit < most else (limit, "")
+    if not all(_is_full(sample) for sample in recent):
+        return limit, ""
+    if slowdown is not None and slowdown <= WELL and limit < most:
+        more = min(most, math.ceil(limit * HEADROOM))
+        return more, f"callers wait, and statements take only {slowdown:.1f} x as long as at their best"
     if limit > 1 and not any(_is_light(sample, limit) for sample in samples):
         return limit // 2, "callers wait, and the database was not seen with less load: trying half of it"
     return limit, ""
+
+
+def _is_paused(samples: Sequence[PoolSample], step: "_Step | None") -> bool:
+    """Whether a step down was taken back a while ago; the more often, the longer the next one waits."""
+    if step is None or not step.is_undone:
+        return False
+    undone = sum(one.is_undone for one in _steps(samples))
+    return samples[-1].at - step.after[0].at < PAUSE * (1 << (undone - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +142,13 @@ class _Step:
         return self.is_up and _is_full(self.before[-1]) and (_slowdown(self.before) or SLOW) > WELL
 
 
-def _last_step(samples: Sequence[PoolSample]) -> _Step | None:
+def _steps(samples: Sequence[PoolSample]) -> Iterator[_Step]:
+    """The changes of the limit, the last one first."""
+    end = len(samples)
     for number in range(len(samples) - 1, 0, -1):
         if samples[number].limit != samples[number - 1].limit:
-            return _Step(samples[max(0, number - STEADY) : number], samples[number:])
-    return None
+            yield _Step(samples[max(0, number - STEADY) : number], samples[number:end])
+            end = number
 
 
 def _was_dear(step: _Step) -> bool:
@@ -146,14 +156,19 @@ def _was_dear(step: _Step) -> bool:
     if step.is_up or len(step.after) != STEADY + 1:
         return False
     settled = step.after[1:]
-    if not all(_is_full(sample) for sample in (*step.before, *settled)):
+    if not all(_is_full(sample) for sample in settled):
         return False
     return fmean(sample.per_s for sample in settled) < WORTH * fmean(sample.per_s for sample in step.before)
 
 
 def _is_full(sample: PoolSample) -> bool:
-    """Whether callers waited because of the limit."""
-    return sample.limit is not None and sample.waiting > 0 and sample.in_use >= FULL * sample.limit
+    """Whether there are hardly any connections left to hand out."""
+    return sample.waiting > 0 or (sample.limit is not None and sample.in_use >= FULL * sample.limit)
+
+
+def _is_slow(sample: PoolSample) -> bool:
+    """Whether the database is saturated, as far as the sample shows, and by this process at least in part."""
+    return sample.slowdown is not None and sample.slowdown >= SLOW and sample.in_use >= SHARED
 
 
 def _is_light(sample: PoolSample, limit: int) -> bool:
