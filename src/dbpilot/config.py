@@ -8,6 +8,7 @@ import json
 import os
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -114,6 +115,10 @@ class PoolConfig(_Section):
     slow_connect_s: float = Field(default=1.0, gt=0)
     """Somebody is warned when opening a connection takes so long."""
 
+    timezone: str | None = None
+    """Whose clock the day's demand follows, such as ``Asia/Seoul``: a market opens by it, summer and winter. None for
+    the machine's."""
+
     warn_at: float = Field(default=0.9, gt=0, le=1)
     """The share of the limit in use from which on somebody is warned."""
 
@@ -123,6 +128,14 @@ class PoolConfig(_Section):
 
     reserve: float = Field(default=0.1, ge=0, lt=1)
     """The share of the server's connections that is left to others."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, timezone: str | None) -> str | None:
+        if timezone is not None and timezone not in available_timezones():
+            near = get_close_matches(timezone, available_timezones(), 3)
+            raise ValueError(f"no time zone is called {timezone}; did you mean {' or '.join(near) or 'Asia/Seoul'}?")
+        return timezone
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:
@@ -143,7 +156,7 @@ class HistoryConfig(_Section):
     keep_minutes_hours: float = Field(default=48, gt=0, le=MAX_KEPT_H)
     keep_hours_days: float = Field(default=35, gt=0, le=MAX_KEPT_D)
     keep_days_days: float = Field(default=400, gt=0, le=MAX_KEPT_D)
-    """How long what was counted is kept per window, per minute, per hour and per day."""
+    """How long what was counted is kept per window, per minute, per hour and per day; the pools' minutes as hours."""
 
     keep_events_days: float = Field(default=14, gt=0, le=MAX_KEPT_D)
     """How long slow statements, receipts of requests and alerts are kept."""

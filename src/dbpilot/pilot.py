@@ -20,7 +20,7 @@ from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
 from dbpilot.history.historian import Historian
 from dbpilot.history.sql_store import SqlStore, place
-from dbpilot.history.store import Batch, Event, Pattern, Store, described
+from dbpilot.history.store import POOL_MINUTE, Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
 from dbpilot.notifiers import AppriseNotifier
 from dbpilot.pool.sampler import PoolReading, PoolTimes
@@ -132,6 +132,7 @@ class Autopilot:
             self._historian.submit,
             self._tell,
             self._slowdown,
+            lambda since, until: self._historian.ask(lambda: self._store.values(POOL_MINUTE, since, until)),
         )
         waited = self._pooling.watch.waited
         self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock, queries, waited)

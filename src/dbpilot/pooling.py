@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import partial
 from itertools import count
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
@@ -13,9 +14,10 @@ from dbpilot.clock import Clock
 from dbpilot.config import PoolConfig
 from dbpilot.dialects import Dialect
 from dbpilot.errors import RefusedError
-from dbpilot.history.store import Batch, Event
+from dbpilot.history.store import POOL, POOL_MINUTE, Batch, Event
+from dbpilot.pool.foresight import Foresight, Remembered
 from dbpilot.pool.outlook import exhaustion_of, holders_of, slow_connect_s
-from dbpilot.pool.regulator import POOL, POOL_MINUTE, PoolRegulator
+from dbpilot.pool.regulator import PoolRegulator
 from dbpilot.pool.resizable import Hold, ResizableQueuePool
 from dbpilot.pool.sample import PoolSample
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading, PoolTimes
@@ -50,6 +52,7 @@ class Pooling:
         submit: Callable[[Batch], None],
         tell: Callable[[list[Finding]], None],
         slowdown: Callable[[], float | None],
+        remembered: Remembered,
     ) -> None:
         """Touches nothing yet.
 
@@ -61,12 +64,16 @@ class Pooling:
             submit: takes what the history has to remember.
             tell: takes what somebody may have to be told.
             slowdown: how many times longer statements take now than when the database was least busy.
+            remembered: tells from the history what was asked of pools.
         """
         self._engine = engine
         self._config = config
         self._tell = tell
         self.watch = ConnectionWatch(engine, dialect, clock)
-        self._regulator = PoolRegulator(engine, self.watch, config, clock, submit, self._seen, slowdown)
+        self._foresight = Foresight(remembered, None if config.timezone is None else ZoneInfo(config.timezone))
+        self._regulator = PoolRegulator(
+            engine, self.watch, config, clock, submit, self._seen, slowdown, self._foresight
+        )
 
     def attach(self) -> None:
         """Connections are counted; a resizable pool knows where its connections are asked for."""
@@ -134,6 +141,7 @@ class Pooling:
             most=config.max_size,
             last_review=last,
             next_review_s=self._regulator.next_review_s(),
+            expected=self._foresight.expected,
             exhaustion=left,
             holders=holders,
             recommendations=recommendations_of(reading, last, not_resized, left, holders),

@@ -18,7 +18,7 @@ from tests.support import part
         pytest.param("dbpilot.scaling.shards", marks=part("scaling: sharding by symbol")),
         pytest.param("dbpilot.queries.profile", marks=part("pool: learned query patterns")),
         pytest.param("dbpilot.indexes.advisor", marks=part("indexes: automatic advice")),
-        pytest.param("dbpilot.pool.forecast", marks=part("pool: predictive tuning")),
+        "dbpilot.pool.forecast",
     ],
 )
 def test_the_next_step_is_built(module: str) -> None:

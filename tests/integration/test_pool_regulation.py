@@ -3,6 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.errors import RefusedError
 from dbpilot.history.sql_store import SqlStore
-from dbpilot.history.store import MemoryStore
+from dbpilot.history.store import POOL_MINUTE, Batch, Event, MemoryStore
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.unsupported import Unsupported
 from dbpilot.web.api import make_api, make_metrics
@@ -208,3 +210,25 @@ def test_a_watching_thread_that_died_is_replaced(engine: sa.Engine) -> None:
         pilot.series()  # whoever asks looks after the threads
         assert pilot.performance_summary(1).watching.restarts == 1
         assert regulator._thread.is_alive()
+
+
+def test_connections_are_open_before_the_hour_at_which_they_are_usually_needed(engine: sa.Engine) -> None:
+    store, now = MemoryStore(max_events=50_000), datetime.now(UTC).replace(second=30, microsecond=0)
+    opening = [(now + timedelta(minutes=minute)).time() for minute in range(3)]
+    minutes = (now - timedelta(minutes=ago) for ago in range(14 * 1440, 5, -1))
+    store.write(
+        Batch(events=[Event(POOL_MINUTE, at, "earlier", 8.0 if at.time() in opening else 1.0, {}) for at in minutes])
+    )
+    pool = {"mode": "adaptive", "sample_s": 0.02, "timezone": "UTC"}
+    with Autopilot(engine, PilotConfig.model_validate({"pool": pool}), store=store) as pilot:
+        _until(lambda: engine.pool.counts().idle >= 8)
+        expected = pilot.pool().expected
+        assert expected is not None
+        assert "8 connections are in use" in expected.reason
+        assert pilot.connections().checkouts == 0, "nobody had asked"
+        assert pilot.performance_summary(1).watching.failures == 0
+
+
+def test_a_time_zone_that_is_none_is_refused() -> None:
+    with pytest.raises(ValidationError, match="did you mean Asia/Seoul"):
+        PilotConfig.model_validate({"pool": {"timezone": "Asia/Soul"}})

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ from sqlalchemy import (
     delete,
     event,
     false,
+    func,
     insert,
     make_url,
     or_,
@@ -45,7 +46,7 @@ from dbpilot.config import HistoryConfig
 from dbpilot.errors import StoreError
 from dbpilot.history import schema
 from dbpilot.history.block import Block, BlockError, added_up, limited, merged
-from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined, packed
+from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined, kept_events, packed
 from dbpilot.history.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -79,6 +80,8 @@ MAX_WAITING: Final = 2_000
 PATTERN_ATTEMPTS: Final = 3
 UPGRADE_ATTEMPTS: Final = 10
 UPGRADE_PAUSE_S: Final = 0.2
+UPGRADE_LOCK: Final = "dbpilot_schema"
+UPGRADE_LOCK_S: Final = 20
 
 Span: TypeAlias = tuple[float, float]
 """Seconds since 1970, the end excluded."""
@@ -208,11 +211,7 @@ class SqlStore:
         min_value: float | None = None,
     ) -> list[Event]:
         table = schema.events
-        query = select(table).where(
-            table.c.database == self._database,
-            table.c.kind == kind,
-            *_within(table.c.at_s, (since.timestamp(), until.timestamp())),
-        )
+        query = select(table).where(*self._events_in(kind, since, until))
         if key is not None:
             query = query.where(table.c.key == key)
         if min_value is not None:
@@ -220,6 +219,17 @@ class SqlStore:
         with self._connection(self._reading) as connection:
             rows = connection.execute(query.order_by(table.c.at_s.desc()).limit(limit)).all()
         return [Event(row.kind, _instant(row.at_s), row.key, row.value, row.body, row.pattern_id) for row in rows]
+
+    def values(self, kind: str, since: datetime, until: datetime) -> list[tuple[datetime, str, float]]:
+        table = schema.events
+        query = select(table.c.at_s, table.c.key, table.c.value).where(*self._events_in(kind, since, until))
+        with self._connection(self._reading) as connection:
+            rows = connection.execute(query.order_by(table.c.at_s)).all()
+        return [(_instant(at_s), key, value) for at_s, key, value in rows]
+
+    def _events_in(self, kind: str, since: datetime, until: datetime) -> list[Any]:
+        table, span = schema.events, (since.timestamp(), until.timestamp())
+        return [table.c.database == self._database, table.c.kind == kind, *_within(table.c.at_s, span)]
 
     def claim(self, key: str, until: datetime, now: datetime) -> bool:
         try:
@@ -293,7 +303,7 @@ class SqlStore:
     def _forget(self, now: datetime) -> None:
         """What is older than its kind is kept for is gone."""
         now_s, kept = now.timestamp(), self._kept_s()
-        windows, sums, events = schema.windows, schema.sums, schema.events
+        windows, sums = schema.windows, schema.sums
         with self._connection(self._writing) as connection:
             # What is in no sum yet stays until its sums would be gone as well: another process may be folding.
             done = and_(windows.c.folded == true(), windows.c.start_s < now_s - kept[0])
@@ -301,10 +311,19 @@ class SqlStore:
             for length_s in LENGTHS_S:
                 old = (sums.c.length_s == length_s, sums.c.start_s < now_s - kept[length_s] - length_s)
                 connection.execute(delete(sums).where(*old))
-            connection.execute(delete(events).where(events.c.at_s < now_s - DAY_S * self._config.keep_events_days))
+            self._forget_events(connection, now)
             connection.execute(delete(schema.claims).where(schema.claims.c.until_s < now_s - DAY_S))
             _forget_patterns(connection, now_s - max(kept.values()))
         self._patterns.clear()  # some of them may be gone
+
+    def _forget_events(self, connection: Connection, now: datetime) -> None:
+        """Of each kind those that are too old are gone; the index leads to them, and to no others."""
+        table, usual = schema.events, timedelta(days=self._config.keep_events_days)
+        kept = kept_events(self._config)
+        for database, kind in _kinds_of_events(connection):
+            oldest = now - kept.get(kind, usual)
+            its = (table.c.database == database, table.c.kind == kind)
+            connection.execute(delete(table).where(*its, table.c.at_s < oldest.timestamp()))
 
     def _kept_s(self) -> dict[int, float]:
         """How long windows (0) and sums are kept, by their length in seconds."""
@@ -325,6 +344,19 @@ class SqlStore:
         self._process = uuid4().hex  # or it would claim what the parent holds
         self._opening = Lock()  # a thread of the parent may have held it
         self._patterns = WrittenPatterns()  # the parent writes the samples that waited
+
+    def beside(self) -> "SqlStore":
+        """The same history, on connections of its own: who must not wait for its other users has one."""
+        url = self._engine.url.render_as_string(hide_password=False)
+        return SqlStore(url, self._database, self._config, self._clock)
+
+    def reads(self) -> AbstractContextManager[Connection]:
+        """One transaction that reads, on an up-to-date schema; whatever goes wrong is a StoreError."""
+        return self._connection(self._reading)
+
+    def writes(self) -> AbstractContextManager[Connection]:
+        """One transaction that writes; otherwise as :meth:`reads`."""
+        return self._connection(self._writing)
 
     @contextmanager
     def _connection(self, engine: Engine) -> Iterator[Connection]:
@@ -501,8 +533,8 @@ def _make_folder(engine: Engine) -> None:
 def _upgrade(engine: Engine) -> None:
     """The schema is at the version this code needs; several processes may try at once.
 
-    MariaDB ends a transaction at each step: the one that comes second at a step fails, and tries again until the
-    other one is through. Every step may be repeated.
+    The one that comes second fails or waits, and tries again until the other one is through. Every step may be
+    repeated.
     """
     head = ScriptDirectory(str(MIGRATIONS)).get_current_head()
     for attempt in range(UPGRADE_ATTEMPTS):
@@ -523,10 +555,30 @@ def _migrate(engine: Engine) -> None:
     application may be using for its own migrations at this moment.
     """
     script = ScriptDirectory(str(MIGRATIONS))
-    with engine.begin() as connection:
+    with engine.connect() as connection, _alone(connection), connection.begin():
         steps = {"fn": lambda revision, _context: script._upgrade_revs("head", revision)}  # what `command` calls
         context = MigrationContext.configure(connection, opts={**VERSION_TABLE, **steps})
         context.run_migrations(operations=Operations(context))
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """No other process changes the schema meanwhile.
+
+    MariaDB and MySQL have to be told: they end the transaction at each step, and a process that came second at the
+    first one would write its version beside the last one's, for good.
+    """
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        yield
+        return
+    if not connection.scalar(select(func.get_lock(UPGRADE_LOCK, UPGRADE_LOCK_S))):
+        raise StoreError(f"another process has been changing the history's schema for {UPGRADE_LOCK_S} s")
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.scalar(select(func.release_lock(UPGRADE_LOCK)))
+        connection.commit()
 
 
 def _version(engine: Engine) -> str | None:
@@ -570,6 +622,22 @@ def _stored_patterns(connection: Connection, ids: list[str]) -> Iterator[tuple[s
     for row in connection.execute(select(schema.patterns).where(schema.patterns.c.id.in_(ids))):
         sources = tuple(Source(**source) for source in row.sources)
         yield row.id, Pattern(row.id, row.text, row.operation, tuple(row.tables), sources)
+
+
+def _kinds_of_events(connection: Connection) -> list[tuple[str, str]]:
+    """Which databases have events of which kinds, in a few steps through the index: DISTINCT would read all of it."""
+    table = schema.events.c
+    databases = _distinct(connection, table.database)
+    return [(one, kind) for one in databases for kind in _distinct(connection, table.kind, table.database == one)]
+
+
+def _distinct(connection: Connection, column: Any, *where: Any) -> list[str]:
+    """The values of an index's column, in order; the columns before it are given by ``where``."""
+    found: list[str] = []
+    query = select(func.min(column)).where(*where)
+    while (one := connection.scalar(query.where(column > found[-1]) if found else query)) is not None:
+        found.append(one)
+    return found
 
 
 def _forget_patterns(connection: Connection, before_s: float) -> None:

@@ -15,9 +15,10 @@ from sqlalchemy import Engine
 
 from dbpilot.clock import Clock
 from dbpilot.config import PoolConfig
-from dbpilot.history.store import Batch, Event
+from dbpilot.history.store import POOL, POOL_MINUTE, Batch, Event
 from dbpilot.history.tally import LatencyHistogram
 from dbpilot.pool.controller import decide
+from dbpilot.pool.foresight import Foresight
 from dbpilot.pool.resizable import Hold, ResizableQueuePool
 from dbpilot.pool.sample import Decision, PoolSample, merged
 from dbpilot.pool.sampler import ConnectionWatch, PoolReading
@@ -25,8 +26,6 @@ from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
 
-POOL: Final = "pool"
-POOL_MINUTE: Final = "pool-minute"
 ACTIVITY: Final = "activity"
 KEPT_EVERY_S: Final = 10
 MINUTE_S: Final = 60
@@ -49,7 +48,8 @@ class PoolRegulator:
         clock: Clock,
         submit: Callable[[Batch], None],
         seen: Seen,
-        slowdown: Callable[[], float | None] = lambda: None,
+        slowdown: Callable[[], float | None],
+        foresight: Foresight,
     ) -> None:
         """Looks at nothing yet; ``slowdown`` tells how much longer statements take than at their best."""
         self._engine = engine
@@ -59,6 +59,7 @@ class PoolRegulator:
         self._submit = submit
         self._seen = seen
         self._slowdown = slowdown
+        self._foresight = foresight
         self._lock = Lock()
         self._recent: deque[PoolSample] = deque(maxlen=round(max(config.review_s, REMEMBERED_S) / config.sample_s) + 1)
         self._unkept: list[PoolSample] = []
@@ -165,6 +166,7 @@ class PoolRegulator:
                 with self._lock:
                     self._turn()
                     collected, self._collected = self._collected, []
+                self._prepare()
                 long = [hold for hold in self.holds() if hold.age_s >= self._config.long_hold_s]
                 self._seen(self.recent(), long, collected)
             except Exception as error:
@@ -178,6 +180,15 @@ class PoolRegulator:
             self._keep()
         if self._is_due():
             self._review()
+
+    def _prepare(self) -> None:
+        """What is expected soon is opened in the background; the lock is free while the history is read."""
+        pool = self._engine.pool
+        if self._config.mode != "adaptive" or not isinstance(pool, ResizableQueuePool):
+            return
+        wanted = self._foresight.wanted(self._clock.now())
+        if wanted is not None:
+            pool.prepare(wanted)
 
     def _is_due(self) -> bool:
         """Whether the pool is to be reviewed: at every look, or at its time."""
@@ -225,7 +236,9 @@ class PoolRegulator:
     def _roll_up(self, sample: PoolSample) -> None:
         """A minute that is over goes to the history as one sample, which is kept longer than the others."""
         if self._minute and _minute_of(self._minute[0]) != _minute_of(sample):
-            self._submit(Batch(events=[self._event(merged(self._minute), POOL_MINUTE)]))
+            minute = merged(self._minute)
+            self._foresight.note(minute)
+            self._submit(Batch(events=[self._event(minute, POOL_MINUTE)]))
             self._minute = []
         self._minute.append(sample)
 
@@ -237,7 +250,7 @@ class PoolRegulator:
 
     def _event(self, sample: PoolSample, kind: str = POOL) -> Event:
         body = {name: value for name, value in asdict(sample).items() if name != "at"}
-        return Event(kind, sample.at, self._process, float(sample.most_in_use), body)
+        return Event(kind, sample.at, self._process, float(sample.needed), body)
 
     def _review(self) -> Decision | None:
         now = self._clock.now()

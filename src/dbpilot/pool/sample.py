@@ -48,6 +48,11 @@ class PoolSample:
         return max(self.in_use, self.checkouts * (self.hold_s or 0.0) / self.over_s)
 
     @property
+    def needed(self) -> int:
+        """The most connections that would have been in use at once, had there been enough."""
+        return self.most_in_use + self.waiting
+
+    @property
     def per_s(self) -> float:
         """Connections handed out per second."""
         return self.checkouts / self.over_s

@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from dbpilot.config import PoolMode
 from dbpilot.history.store import Event
+from dbpilot.pool.forecast import Expectation
 from dbpilot.pool.outlook import Exhaustion, Holder
 from dbpilot.pool.regulator import sample_of
 from dbpilot.pool.sample import Decision, PoolSample, merged
@@ -57,6 +58,8 @@ class PoolReport:
     last_review: Decision | None
     next_review_s: float | None
     """None where there is none."""
+    expected: Expectation | None
+    """The most connections that are expected within two minutes; None while too little is known of the days."""
     exhaustion: Exhaustion
     holders: list[Holder]
     """Longest first."""
