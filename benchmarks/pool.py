@@ -14,7 +14,7 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,39 +28,33 @@ from benchmarks.report import Figure, publish
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
 from dbpilot.pool import ResizableQueuePool
+from dbpilot.pool.simulation import Request
+from dbpilot.pool.traces import SEED, market_day
 from dbpilot.pooling import where_asked
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 
-SEED: Final = 7
 CONNECT_S: Final = 0.015
-MEDIAN_S: Final = 0.015
-LONG_S: Final = 0.1
-LONG_SHARE: Final = 0.04
 HANDLERS: Final = 120
 """Threads that serve requests; more than the day ever needs at once."""
-SHAPE: Final = ((0.0, 0.15), (0.25, 0.15), (0.33, 1.0), (0.345, 10.0), (0.38, 3.0), (0.5, 0.6), (0.75, 0.6), (0.9, 2.5))
-"""Pairs of a time of the day (0 to 1) and how busy it is; straight lines between."""
 TIMEOUT_S: Final = 30.0
-
-
-@dataclass(frozen=True)
-class Request:
-    """It arrives ``at`` seconds after the day began, and keeps the database busy for ``takes_s``."""
-
-    at: float
-    takes_s: float
 
 
 @dataclass
 class Day:
     """What one pool made of the day."""
 
-    waits_s: list[float] = field(default_factory=list)
+    served: list[tuple[float, float]] = field(default_factory=list)
+    """When each connection was asked for, in seconds after the day began, and how long it was waited for."""
     errors: int = 0
     connects: int = 0
     inside: int = 0
     """Connects that a request waited for itself, in its own thread."""
     connection_s: float = 0.0
+
+    @property
+    def waits_s(self) -> list[float]:
+        """How long connections were waited for."""
+        return [wait_s for _, wait_s in self.served]
 
 
 class Pool(Protocol):
@@ -76,32 +70,17 @@ class Pool(Protocol):
         """All of them are closed."""
 
 
-def market_day(length_s: float, requests: int) -> list[Request]:
-    """The requests of the day, in order."""
-    rng = random.Random(SEED)
-    steps = 2000
-    weights = [_busyness(step / steps) for step in range(steps)]
-    starts = sorted(rng.choices(range(steps), weights, k=requests))
-    return sorted(
-        (Request((step + rng.random()) / steps * length_s, _takes_s(rng)) for step in starts), key=lambda one: one.at
-    )
-
-
-def _busyness(time_of_day: float) -> float:
-    earlier = max(point for point in SHAPE if point[0] <= time_of_day)
-    later = min((point for point in SHAPE if point[0] > time_of_day), default=(1.0, 0.2))
-    share = (time_of_day - earlier[0]) / (later[0] - earlier[0])
-    return earlier[1] + share * (later[1] - earlier[1])
-
-
-def _takes_s(rng: random.Random) -> float:
-    return LONG_S if rng.random() < LONG_SHARE else MEDIAN_S * rng.lognormvariate(0, 0.3)
-
-
 class SqlAlchemyPool:
     """An engine's pool: SQLAlchemy's own, or ours."""
 
-    def __init__(self, url: sa.URL, seen: Day, review_s: float | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        url: sa.URL,
+        seen: Day,
+        policy: Mapping[str, Any] | None = None,
+        store: MemoryStore | None = None,
+        **options: Any,
+    ) -> None:
         self._engine = sa.create_engine(url, pool_timeout=TIMEOUT_S, **options)
         busy = "SELECT SLEEP(%s)" if url.get_backend_name() in ("mysql", "mariadb") else "SELECT pg_sleep(%s)"
         self._busy, self._seen, self._open, self._lock = busy, seen, 0, threading.Lock()
@@ -110,10 +89,9 @@ class SqlAlchemyPool:
         sa.event.listen(self._engine, "close", lambda *_: self._count(-1))
         self._engine.connect().close()
         self._pilot: Autopilot | None = None
-        if review_s is not None:
-            policy = {"mode": "auto", "review_s": review_s, "sample_s": review_s / 40}
+        if policy is not None:
             config = PilotConfig.model_validate({"pool": policy})
-            self._pilot = Autopilot(self._engine, config, store=MemoryStore())
+            self._pilot = Autopilot(self._engine, config, store=store or MemoryStore())
             self._pilot.start()
 
     def _before(self, *_: object) -> None:
@@ -181,20 +159,20 @@ def lived(pool: Pool, day: Sequence[Request], seen: Day) -> Day:
     with ThreadPoolExecutor(HANDLERS, thread_name_prefix="handler") as handlers:
         began = time.monotonic()
         for request in day:
-            pause_s = began + request.at - time.monotonic()
+            pause_s = began + request.at_s - time.monotonic()
             if pause_s > 0:
                 time.sleep(pause_s)
-            handlers.submit(_serve, pool, request, seen)
+            handlers.submit(_serve, pool, request, seen, began)
     stop.set()
     watching.join()
     return seen
 
 
-def _serve(pool: Pool, request: Request, seen: Day) -> None:
+def _serve(pool: Pool, request: Request, seen: Day, began: float) -> None:
     asked = time.monotonic()
     try:
         with pool.connection() as busy:
-            seen.waits_s.append(time.monotonic() - asked)
+            seen.served.append((asked - began, time.monotonic() - asked))
             busy(request.takes_s)
     except Exception:  # noqa: BLE001 - whatever a pool does when it cannot serve
         seen.errors += 1
@@ -212,13 +190,15 @@ def days(url: sa.URL, length_s: float, requests: int) -> Iterator[Figure]:
     """The same day through every pool, and what each made of it."""
     day, name = market_day(length_s, requests), url.get_backend_name()
     ours = {"poolclass": ResizableQueuePool, "pool_size": 5, "max_overflow": 45, "pool_use_lifo": True}
+    rule = {"mode": "auto", "review_s": length_s / 15, "sample_s": length_s / 600}
     pools: dict[str, Callable[[Day], Pool]] = {
         "SQLAlchemy 5+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=0),
         "SQLAlchemy 5+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=30),
         "SQLAlchemy 20+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=0),
         "SQLAlchemy 20+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=30),
         "ours 5+45": lambda seen: SqlAlchemyPool(url, seen, **ours),
-        "ours, the report's rule": lambda seen: SqlAlchemyPool(url, seen, length_s / 15, **ours),
+        "ours, the report's rule": lambda seen: SqlAlchemyPool(url, seen, rule, **ours),
+        "ours, adaptive": lambda seen: SqlAlchemyPool(url, seen, {"mode": "adaptive"}, **ours),
     }
     if name == "postgresql":
         pools["psycopg_pool 5-20"] = lambda seen: PsycopgPool(url, seen, min_size=5, max_size=20)
@@ -234,31 +214,33 @@ def days(url: sa.URL, length_s: float, requests: int) -> Iterator[Figure]:
 
 
 def _figures(label: str, seen: Day) -> Iterator[Figure]:
-    yield Figure(f"{label}: median wait", _quantile_ms(seen, 0.5), "ms")
-    yield Figure(f"{label}: p99 wait", _quantile_ms(seen, 0.99), "ms")
-    yield Figure(f"{label}: p99.9 wait", _quantile_ms(seen, 0.999), "ms")
+    yield Figure(f"{label}: median wait", quantile_ms(seen.waits_s, 0.5), "ms")
+    yield Figure(f"{label}: p99 wait", quantile_ms(seen.waits_s, 0.99), "ms")
+    yield Figure(f"{label}: p99.9 wait", quantile_ms(seen.waits_s, 0.999), "ms")
     yield Figure(f"{label}: connects", seen.connects, "", {"in a request's own thread": seen.inside})
     yield Figure(f"{label}: connection-seconds", seen.connection_s, "s")
     yield Figure(f"{label}: errors", seen.errors, "")
 
 
 def _goals(name: str, seen: dict[str, Day]) -> Iterator[Figure]:
-    ours, usual = seen["ours 5+45"], seen["SQLAlchemy 5+30"]
-    ratio = _quantile_ms(ours, 0.99) / _quantile_ms(usual, 0.99)
-    yield Figure(f"{name}: p99 wait, ours / SQLAlchemy 5+30", ratio, "x", {}, "at most 1/40", ratio <= 1 / 40)
-    yield Figure(f"{name}: connects inside a request, ours", ours.inside, "", {}, "at most 20", ours.inside <= 20)
-    yield Figure(f"{name}: errors, ours", ours.errors, "", {}, "0", ours.errors == 0)
-    peer = seen.get("psycopg_pool 5-50")
-    if peer is not None:
-        ratio = _quantile_ms(ours, 0.99) / _quantile_ms(peer, 0.99)
-        yield Figure(f"{name}: p99 wait, ours / psycopg_pool 5-50", ratio, "x", {}, "at most 1 x", ratio <= 1)
-        ratio = ours.connection_s / peer.connection_s
-        title = f"{name}: connection-seconds, ours / psycopg_pool 5-50"
-        yield Figure(title, ratio, "x", {}, "at most 0.75 x", ratio <= 0.75)
+    usual, peer = seen["SQLAlchemy 5+30"], seen.get("psycopg_pool 5-50")
+    for label in ("ours 5+45", "ours, adaptive"):
+        ours, title = seen[label], f"{name}, {label}"
+        ratio = quantile_ms(ours.waits_s, 0.99) / quantile_ms(usual.waits_s, 0.99)
+        yield Figure(f"{title}: p99 wait / SQLAlchemy 5+30", ratio, "x", {}, "at most 1/40", ratio <= 1 / 40)
+        yield Figure(f"{title}: connects inside a request", ours.inside, "", {}, "at most 20", ours.inside <= 20)
+        yield Figure(f"{title}: errors", ours.errors, "", {}, "0", ours.errors == 0)
+        if peer is not None:
+            ratio = quantile_ms(ours.waits_s, 0.99) / quantile_ms(peer.waits_s, 0.99)
+            yield Figure(f"{title}: p99 wait / psycopg_pool 5-50", ratio, "x", {}, "at most 1 x", ratio <= 1)
+            ratio = ours.connection_s / peer.connection_s
+            beside = "connection-seconds / psycopg_pool 5-50"
+            yield Figure(f"{title}: {beside}", ratio, "x", {}, "at most 0.75 x", ratio <= 0.75)
 
 
-def _quantile_ms(seen: Day, share: float) -> float:
-    waits = sorted(seen.waits_s)
+def quantile_ms(waits_s: Sequence[float], share: float) -> float:
+    """Of the waits, in milliseconds."""
+    waits = sorted(waits_s)
     return waits[int(share * len(waits))] * 1000 if waits else float("inf")
 
 
