@@ -84,7 +84,7 @@ def _size(samples: Sequence[PoolSample], config: PoolConfig, now: datetime) -> t
 
 def _needed(samples: Sequence[PoolSample]) -> float:
     """Connections that would have been in use at once, had there been enough."""
-    return fmean(sample.demand for sample in samples) + median(sample.waiting for sample in samples)
+    return fmean(sample.demand for sample in samples) + median(sample.waiting or 0 for sample in samples)
 
 
 def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | None, str]:
@@ -163,7 +163,7 @@ def _was_dear(step: _Step) -> bool:
 
 def _is_full(sample: PoolSample) -> bool:
     """Whether there are hardly any connections left to hand out."""
-    return sample.waiting > 0 or (sample.limit is not None and sample.in_use >= FULL * sample.limit)
+    return bool(sample.waiting) or (sample.limit is not None and sample.in_use >= FULL * sample.limit)
 
 
 def _is_slow(sample: PoolSample) -> bool:

@@ -214,7 +214,7 @@ class PoolRegulator:
             in_use=reading.in_use,
             most_in_use=reading.in_use,
             idle=_known(reading.idle) or 0,
-            waiting=_known(reading.waiting) or 0,
+            waiting=_known(reading.waiting),
             checkouts=reading.checkouts - before.checkouts,
             wait_s=reading.wait_s - before.wait_s,
             longest_p95_s=p95_s,

@@ -18,8 +18,8 @@ class PoolSample:
     """Connections in use, on the average."""
     most_in_use: int
     idle: int
-    waiting: int
-    """The most callers that waited at once."""
+    waiting: int | None
+    """The most callers that waited at once; None for a pool that does not say."""
     checkouts: int = 0
     wait_s: float = 0.0
     """How often a connection was asked for, and how long all of them waited together."""
@@ -50,7 +50,7 @@ class PoolSample:
     @property
     def needed(self) -> int:
         """The most connections that would have been in use at once, had there been enough."""
-        return self.most_in_use + self.waiting
+        return self.most_in_use + (self.waiting or 0)
 
     @property
     def per_s(self) -> float:
@@ -101,7 +101,7 @@ def merged(samples: Sequence[PoolSample]) -> PoolSample:
         in_use=sum(sample.in_use for sample in samples) / len(samples),
         most_in_use=max(sample.most_in_use for sample in samples),
         idle=last.idle,
-        waiting=max(sample.waiting for sample in samples),
+        waiting=max((sample.waiting for sample in samples if sample.waiting is not None), default=None),
         checkouts=sum(sample.checkouts for sample in samples),
         wait_s=sum(sample.wait_s for sample in samples),
         longest_p95_s=max(sample.longest_p95_s for sample in samples),

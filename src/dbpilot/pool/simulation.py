@@ -194,7 +194,7 @@ class Simulation:
             self._close(1)
         elif pool.waiting:
             self._serve(pool.waiting.popleft())
-        else:
+        elif pool.open - pool.connecting - pool.in_use > pool.size:
             self._trim()
 
     def _close(self, connections: int) -> None:
@@ -228,7 +228,7 @@ class Simulation:
             closed=second.closed,
             over_s=config.sample_s,
             hold_s=second.held_s / second.ended if second.ended else None,
-            slowdown=second.stretched / second.alone if second.ended else None,
+            slowdown=second.stretched / second.alone if second.alone else None,
         )
         self._out.samples.append(sample)
         self._second, self._busy_s = _Second(waiting=len(pool.waiting), most_in_use=pool.in_use), 0.0
@@ -242,7 +242,7 @@ class Simulation:
         return samples[max(0, len(samples) - int(kept / timedelta(seconds=self._config.sample_s)) - 1) :]
 
     def _apply(self, decision: Decision | None) -> None:
-        if decision is None or self._config.mode == "off" or decision.action == "keep":
+        if decision is None or self._config.mode not in ("auto", "adaptive") or decision.action == "keep":
             return
         pool = self._pool
         pool.size = decision.size

@@ -1,0 +1,122 @@
+"""The history as somebody sees it who only looks: nothing is created, nothing brought up to date."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, NullPool, Select, create_engine, func, inspect, make_url, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dbpilot.errors import ConfigError, StoreError
+from dbpilot.history import schema
+from dbpilot.history.sql_store import SILENCE, place
+from dbpilot.history.store import Event
+
+LOCK_TIMEOUT_S: Final = 5.0
+NAME_ANOTHER: Final = "name another with --history URL or DBPILOT_HISTORY__URL"
+
+
+class History:
+    """What pilots wrote, read in the database where they keep it."""
+
+    def __init__(self, url: str) -> None:
+        """Names where the history is; nothing is connected yet.
+
+        Raises:
+            ConfigError: the URL cannot be read, or its driver is not installed. The message never repeats the URL,
+                which may carry a password.
+        """
+        try:
+            self._url = make_url(url)
+            self._engine = _engine(self._url)
+        except (SQLAlchemyError, ValueError):
+            raise ConfigError("the history's URL cannot be read; write it as SQLAlchemy does") from None
+        except ImportError as error:
+            raise ConfigError(f"the history's URL asks for a driver that is not installed: {error}") from None
+        self.place = place(self._url)
+
+    def databases(self) -> list[str]:
+        """The places of the databases that something was seen of."""
+        column, found = schema.events.c.database, list[str]()
+        query = select(func.min(column))
+        with self._connection() as connection:  # in steps through the index: DISTINCT would read all of it
+            while (one := connection.scalar(query.where(column > found[-1]) if found else query)) is not None:
+                found.append(one)
+        return found
+
+    def events(
+        self, database: str, kind: str, since: datetime, limit: int, *, key: str | None = None, about: str | None = None
+    ) -> list[Event]:
+        """The events of a kind since then, latest first; with this key, or one that begins with ``about``."""
+        table = schema.events.c
+        query = self._seen(database, kind).where(table.at_s >= since.timestamp())
+        if key is not None:
+            query = query.where(table.key == key)
+        if about is not None:
+            query = query.where(table.key.startswith(about, autoescape=True))
+        with self._connection() as connection:
+            rows = connection.execute(query.order_by(table.at_s.desc()).limit(limit)).all()
+        return [Event(row.kind, _instant(row.at_s), row.key, row.value, row.body, row.pattern_id) for row in rows]
+
+    def last_seen(self, database: str, kind: str) -> datetime | None:
+        """When the latest event of a kind happened; None where there is none."""
+        query = self._seen(database, kind).with_only_columns(func.max(schema.events.c.at_s))
+        with self._connection() as connection:
+            at_s = connection.scalar(query)
+        return None if at_s is None else _instant(at_s)
+
+    def _seen(self, database: str, kind: str) -> Select[Any]:
+        table = schema.events
+        return select(table).where(table.c.database == database, table.c.kind == kind)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """A connection to a database that has a history; whatever goes wrong is a StoreError."""
+        if self._url.get_backend_name() == "sqlite" and not Path(self._url.database or "").is_file():
+            raise StoreError(f"there is no history at {self.place}; {NAME_ANOTHER}")
+        try:
+            with self._connect() as connection:
+                if not inspect(connection).has_table(schema.events.name):
+                    raise StoreError(f"there is no history in {self.place}; {NAME_ANOTHER}")
+                yield connection
+        except (SQLAlchemyError, OSError) as error:
+            raise StoreError(f"the history at {self.place} cannot be read: {self._reason(error)}") from None
+
+    def _connect(self) -> Connection:
+        try:
+            return self._engine.connect()
+        except TypeError as error:  # how drivers refuse an option of the URL
+            raise StoreError(f"the history at {self.place} cannot be read: {self._reason(error)}") from None
+
+    def _reason(self, error: Exception) -> str:
+        """The driver's own words, on one line, without the statement, its values and the password."""
+        original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+        said = original if isinstance(original, OSError) or not original.args else original.args[-1]
+        reason = (str(said).splitlines() or [""])[0].rstrip(".")
+        return reason.replace(self._url.password, "***") if self._url.password else reason
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        path = Path(url.database or "").resolve()
+        return create_engine("sqlite://", creator=lambda: _open(path), poolclass=NullPool)
+    options = SILENCE.get(url.get_driver_name(), {})
+    return create_engine(url, pool_size=1, max_overflow=0, pool_pre_ping=True, connect_args=options)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The file, which is there; no other is left beside it.
+
+    Who reads a log of changes that nobody has open would create its files, which belong to him then, and not to the
+    pilot: without a log the file is whole, and read as it is.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=LOCK_TIMEOUT_S)
+
+
+def _instant(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)
