@@ -28,6 +28,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from benchmarks.report import Figure, publish
+from dbpilot.errors import PilotError, RetentionError
 from dbpilot.retention import Retention, Rule
 from dbpilot.retention.journal import journal
 from dbpilot.retention.parquet import ParquetTarget
@@ -55,6 +56,7 @@ NEWS: Final = sa.Table(
 )
 
 Row = tuple[Any, ...]
+Act = Callable[[Retention], int]
 
 
 @dataclass(frozen=True)
@@ -106,29 +108,47 @@ def kept(url: str, target: str) -> Retention:
     return Retention(engine, [rule], FakeClock(NOW))
 
 
-def crash(url: str, target: str, kills: int, seed: int) -> Outcome:
+def clean(retention: Retention) -> int:
+    """What is killed: a cleaning. Returns how many batches it put right that an earlier one left open."""
+    [result] = retention.run(dry_run=False).results
+    if result.error:
+        raise RetentionError(result.error)
+    return result.recovered
+
+
+def bring_back(retention: Retention) -> int:
+    """What is killed: the restoring of everything."""
+    if retention.restore(RULE).in_conflict:
+        raise RetentionError("a row that left its table was live")
+    return 0
+
+
+def crash(url: str, target: str, kills: int, seed: int, act: Act = clean) -> Outcome:
     """So many runs are killed, each followed by one that is not."""
     rng = random.Random(seed)
     done = Outcome(0, 0, 0, 0, 0, 0, 0, 0)
-    steps, took_s = _measured(url, target)
+    steps, took_s = _measured(url, target, act)
     for number in range(kills):
-        _fill(url, target, seed + number)
-        before = _live(url)
+        before = _filled(url, target, seed + number, act)
         last = rng.randint(1, steps) if number % 2 else None
-        killed = _killed(url, target, last, None if last else rng.uniform(0, took_s))
-        done = _added(done, _after(url, target, before, killed=killed))
+        killed = _killed(lambda last=last: _steps(url, target, act, last), None if last else rng.uniform(0, took_s))
+        done = _added(done, _after(url, target, before, act, killed=killed))
     return done
 
 
-def _after(url: str, target: str, before: Sequence[Row], *, killed: bool) -> Outcome:
+def _after(url: str, target: str, before: Sequence[Row], act: Act, *, killed: bool) -> Outcome:
     """What a kill left, and what the next run makes of it."""
     keys, meanwhile = {row[0] for row in before}, [*_live(url), *_archived(url, target)]
     retention = kept(url, target)
-    [result] = retention.run(dry_run=False).results
-    well = result.error is None and retention.verify(RULE).ok
+    try:
+        recovered, well = act(retention), retention.verify(RULE).ok
+    except PilotError:
+        traceback.print_exc()
+        recovered, well = 0, False
     live, archived = _live(url), _archived(url, target)
     after, wanted = [*live, *archived], {row[0]: row for row in before}
-    due = {row[0] for row in before if row[1].replace(tzinfo=UTC) < NOW - timedelta(days=365)}
+    old = {row[0] for row in before if row[1].replace(tzinfo=UTC) < NOW - timedelta(days=365)}
+    due = old if act is clean else set()
     return Outcome(
         kills=int(killed),
         runs=1,
@@ -137,7 +157,7 @@ def _after(url: str, target: str, before: Sequence[Row], *, killed: bool) -> Out
         altered=sum(wanted.get(row[0]) != row for row in after),
         in_both_meanwhile=len(meanwhile) - len({row[0] for row in meanwhile}),
         unfinished=int(not well or {row[0] for row in archived} != due),
-        recovered=result.recovered,
+        recovered=recovered,
     )
 
 
@@ -145,27 +165,36 @@ def _added(one: Outcome, other: Outcome) -> Outcome:
     return Outcome(*(a + b for a, b in zip(asdict(one).values(), asdict(other).values(), strict=True)))
 
 
-def _measured(url: str, target: str) -> tuple[int, float]:
+def _filled(url: str, target: str, seed: int, act: Act) -> list[Row]:
+    """The rows that there are, all live, or archived where it is the way back that is killed."""
+    _fill(url, target, seed)
+    rows = _live(url)
+    if act is bring_back:
+        clean(kept(url, target))
+    return rows
+
+
+def _measured(url: str, target: str, act: Act) -> tuple[int, float]:
     """How many steps a run has that nobody kills, and how long it takes."""
-    _fill(url, target, 0)
+    _filled(url, target, 0, act)
     reading, writing = os.pipe()
     began = time.monotonic()
-    _wait(_forked(lambda: os.write(writing, str(_steps(url, target)).encode())))
+    _wait(_forked(lambda: os.write(writing, str(_steps(url, target, act)).encode())))
     took_s = time.monotonic() - began
     os.close(writing)
     with os.fdopen(reading) as pipe:
         return int(pipe.read()), took_s
 
 
-def _steps(url: str, target: str, last: int | None = None) -> int:
+def _steps(url: str, target: str, act: Act, last: int | None = None) -> int:
     steps = Steps(target, last)
-    kept(url, target).run(dry_run=False)
+    act(kept(url, target))
     return steps.count
 
 
-def _killed(url: str, target: str, last: int | None, after_s: float | None) -> bool:
+def _killed(run: Callable[[], object], after_s: float | None) -> bool:
     """Whether a run was killed before it had ended."""
-    pid = _forked(lambda: _steps(url, target, last))
+    pid = _forked(run)
     if after_s is not None:
         time.sleep(after_s)
         with suppress(ProcessLookupError):
@@ -299,16 +328,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="runs to kill, for each database and archive")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--back", action="store_true", help="kill the restoring instead of the cleaning")
     options = parser.parse_args(arguments)
     if PLACES in os.environ:
         url, target = json.loads(os.environ[PLACES])
-        print(json.dumps(asdict(crash(url, target, options.kills, options.seed))))
+        print(
+            json.dumps(asdict(crash(url, target, options.kills, options.seed, bring_back if options.back else clean)))
+        )
         return
     with tempfile.TemporaryDirectory() as folder:
         found = [
             figure
             for name, url, target in places(Path(folder))
-            for figure in figures(name, crash(url, target, options.kills, options.seed))
+            for what, act, kills in (("", clean, options.kills), (", restoring", bring_back, options.kills // 4))
+            for figure in figures(name + what, crash(url, target, kills, options.seed, act))
         ]
     publish("crash", options.seed, found)
 

@@ -3,7 +3,7 @@
 python -m benchmarks.fleet [--seconds 30] [--databases postgresql,mariadb]
 
 Each process serves requests that arrive whether or not others are done; each request keeps a connection busy for about
-80 ms. One process at a time is busy, for a few seconds, and needs far more than a sixth of the server's connections;
+100 ms. One process at a time is busy, for a few seconds, and needs far more than a sixth of the server's connections;
 all together need less than the budget. The load is drawn from a seed, and the same for every way of sharing: a sixth of
 the budget for each; leases; no budget at all. The server itself counts the connections, every few milliseconds.
 """
@@ -38,9 +38,9 @@ from dbpilot.unsupported import Unsupported
 SEED: Final = 7
 WORKERS: Final = 6
 BUDGET: Final = 48
-MEDIAN_S: Final = 0.08
+MEDIAN_S: Final = 0.1
 PHASE_S: Final = (2.0, 4.0)
-BUSY: Final = 22
+BUSY: Final = 20
 QUIET: Final = 1.5
 """Requests in the database at once, on the average, of the process that is busy and of each other."""
 HANDLERS: Final = 64
@@ -176,7 +176,8 @@ def _count(url: sa.URL, counts: list[int], stop: threading.Event) -> None:
 
 def fleets(url: sa.URL, histories: Mapping[str, str], seconds: float) -> Iterator[Figure]:
     """Every way of sharing, one after the other; leases once for each place that the history can be in."""
-    name, requests = url.get_backend_name(), load(seconds)
+    name = "postgresql" if url.get_backend_name() == "postgresql" else "mariadb"
+    requests = load(seconds)
     seen = {
         f"{way}, {where}" if way == "leases" else way: shared(url, history, way, requests)
         for way in WAYS

@@ -15,7 +15,16 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from dbpilot.errors import ConfigError
 
-WRITTEN_AS_JSON: Final = ("__URLS", "__MUTED", "__SLOW_S_BY_PATTERN", "QUERIES", "POOL", "HISTORY", "ALERTS")
+WRITTEN_AS_JSON: Final = (
+    "__URLS",
+    "__MUTED",
+    "__SLOW_S_BY_PATTERN",
+    "QUERIES",
+    "POOL",
+    "RETENTION",
+    "HISTORY",
+    "ALERTS",
+)
 MAX_KEPT_D: Final = 3660
 MAX_KEPT_H: Final = 24 * MAX_KEPT_D
 
@@ -132,10 +141,7 @@ class PoolConfig(_Section):
     @field_validator("timezone")
     @classmethod
     def _is_known(cls, timezone: str | None) -> str | None:
-        if timezone is not None and timezone not in available_timezones():
-            near = get_close_matches(timezone, available_timezones(), 3)
-            raise ValueError(f"no time zone is called {timezone}; did you mean {' or '.join(near) or 'Asia/Seoul'}?")
-        return timezone
+        return None if timezone is None else _known_zone(timezone)
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:
@@ -144,6 +150,37 @@ class PoolConfig(_Section):
         if self.shrink_at >= self.grow_at:
             raise ValueError(f"shrink_at {self.shrink_at:g} is not below grow_at {self.grow_at:g}")
         return self
+
+
+class RetentionConfig(_Section):
+    """When the rules of retention run, and how gently; the rules themselves are given in code."""
+
+    schedule: str | None = None
+    """A cron line: ``0 2 * * 0`` is every Sunday at two. None for never by itself."""
+
+    timezone: str = "Asia/Seoul"
+    """Whose clock the schedule follows."""
+
+    grace_s: float = Field(default=3600, gt=0)
+    """How late a run may begin that was missed because nothing ran; what is missed by more waits for the next time."""
+
+    jitter_s: float = Field(default=0, ge=0)
+    """Runs begin up to this much later, so that not all applications on one server begin at once."""
+
+    window_s: float | None = Field(default=None, gt=0)
+    """A run ends after so long, and goes on the next time; None for no end."""
+
+    max_lag_s: float | None = Field(default=1.0, gt=0)
+    max_running: int | None = Field(default=25, ge=1)
+    max_lock_waits: int | None = Field(default=5, ge=1)
+    max_p95_s: float | None = Field(default=None, gt=0)
+    """A run waits while a replica is further behind, more statements run or wait for locks, or the application's p95
+    over the last seconds is higher; None for not minding."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, timezone: str) -> str:
+        return _known_zone(timezone)
 
 
 class HistoryConfig(_Section):
@@ -205,6 +242,7 @@ class PilotConfig(_Section):
 
     queries: QueriesConfig = QueriesConfig()
     pool: PoolConfig = PoolConfig()
+    retention: RetentionConfig = RetentionConfig()
     history: HistoryConfig = HistoryConfig()
     alerts: AlertsConfig = AlertsConfig()
 
@@ -226,7 +264,14 @@ class PilotConfig(_Section):
             raise ConfigError(_unreadable(prefix)) from None
         except ValidationError as error:
             raise ConfigError("; ".join(_complaint(prefix, problem) for problem in error.errors())) from None
-        return cls(queries=read.queries, pool=read.pool, history=read.history, alerts=read.alerts)
+        return cls(**{name: getattr(read, name) for name in PilotConfig.model_fields})
+
+
+def _known_zone(timezone: str) -> str:
+    if timezone not in available_timezones():
+        near = get_close_matches(timezone, available_timezones(), 3)
+        raise ValueError(f"no time zone is called {timezone}; did you mean {' or '.join(near) or 'Asia/Seoul'}?")
+    return timezone
 
 
 def _refuse_unknown(prefix: str) -> None:

@@ -19,3 +19,7 @@ class StoreError(PilotError):
 
 class RefusedError(PilotError):
     """Something was asked for that must not be done here; says why, and what would change that."""
+
+
+class RetentionError(PilotError):
+    """Rows could not be archived, verified or restored; says which, where they are now, and what to do."""

@@ -1,9 +1,10 @@
 """What is wired to what: the only place where the parts meet."""
 
 import atexit
+import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Literal, Self, TypeVar
@@ -11,8 +12,9 @@ from typing import Any, Final, Literal, Self, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dbpilot.alerting import Alerting, AlertReport, Notifier
+from dbpilot.alerting import Alerting, AlertReport, Notifier, NotifierError
 from dbpilot.alerts import ALERT, SIGHTINGS, Finding, alerts_of
+from dbpilot.cleaning import Cleaning
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
@@ -35,6 +37,7 @@ from dbpilot.queries.slow import SLOW
 from dbpilot.queries.windows import SeriesByKey
 from dbpilot.queries.worker import Worker
 from dbpilot.recall import Events, Recall, Tallies
+from dbpilot.reports.cleanup import CleanupReport
 from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
 from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
@@ -51,6 +54,9 @@ from dbpilot.reports.slow import (
     slow_statistics,
 )
 from dbpilot.reports.summary import PerformanceSummary, Watching
+from dbpilot.retention import Rule
+
+log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 5.0
@@ -93,12 +99,14 @@ class Autopilot:
         *,
         store: Store | None = None,
         notifier: Notifier | None = None,
+        retention: Sequence[Rule] = (),
         clock: Clock = SYSTEM,
     ) -> None:
         """Wires the parts; nothing is watched, connected or written yet.
 
         Without ``config`` the environment decides (:meth:`PilotConfig.from_env`); without ``store`` the history is
-        kept, and without ``notifier`` alerts are sent, where the configuration says.
+        kept, and without ``notifier`` alerts are sent, where the configuration says. ``retention`` are the rules by
+        which tables are cleaned, when that is asked for or scheduled.
 
         Raises:
             ConfigError: dbpilot does not know this kind of database, or a setting makes no sense.
@@ -111,6 +119,7 @@ class Autopilot:
         self._given_store = store
         urls = self.config.alerts.urls
         self._notifier = notifier or (AppriseNotifier(urls) if urls else None)
+        self._rules = tuple(retention)
         self._running = False
         self._asleep = False
         self._at_exit = _weakly(self.stop)
@@ -150,6 +159,15 @@ class Autopilot:
                 lambda: self._store.events(SIGHTINGS, since, until, MAX_ALERTS_READ)
             ),
         )
+        self.cleaning = Cleaning(
+            self._engine,
+            self._rules,
+            self.config.retention,
+            self._clock,
+            self._historian.submit,
+            self._notify,
+            self._p95_s,
+        )
         self._own = OwnConnections(self._engine)
         self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
 
@@ -179,6 +197,21 @@ class Autopilot:
     def _slowdown(self) -> float | None:
         """How many times longer statements take now than when the database was least busy."""
         return self._intake_read(lambda intake: intake.pace.slowdown())
+
+    def _p95_s(self) -> float | None:
+        """The p95 of the statements of the present window; None where few ran."""
+        tallies = self._intake_read(lambda intake: [tally.copy() for tally in intake.windows.current.tallies.values()])
+        total = query_totals(tallies)
+        return total.p95_s if total.calls >= self.config.alerts.min_calls else None
+
+    def _notify(self, title: str, message: str) -> None:
+        """Somebody is told, where the configuration says whom; in the caller's thread, which is none of the host's."""
+        if self._notifier is None:
+            return
+        try:
+            self._notifier.send(f"{self.config.alerts.title}: {title}", message)
+        except NotifierError as error:
+            log.warning("%s", error)
 
     def _plan_found(self, pattern_id: str, plan: Plan) -> None:
         """The database told how it answers a pattern."""
@@ -214,6 +247,12 @@ class Autopilot:
         self._alerting.start()
         self._worker.start()
         self._pooling.start()
+        self.cleaning.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether statements are watched."""
+        return self._running and not self._asleep
 
     def stop(self) -> None:
         """Nothing is watched any more, and what was seen is in the history if it could be reached.
@@ -224,6 +263,7 @@ class Autopilot:
             return
         self._running = False
         atexit.unregister(self._at_exit)
+        self.cleaning.stop()
         self._pooling.stop()
         self._detach()
         self._worker.stop()
@@ -337,7 +377,7 @@ class Autopilot:
             since=since,
             until=until,
             database=self._dialect.identity(self._engine),
-            queries=query_totals(known.tallies),
+            queries=query_totals(known.tallies.values()),
             slowest=self._ranked(known, "mean_s", SUMMARY_PATTERNS, since, until),
             busiest=self._ranked(known, "total_s", SUMMARY_PATTERNS, since, until),
             connections=self.connections(),
@@ -377,6 +417,16 @@ class Autopilot:
     def connections(self) -> PoolReading:
         """The connection pool as it is now."""
         return self._pooling.reading()
+
+    def cleanup(self, hours: float = 24 * 366, limit: int = 20) -> CleanupReport:
+        """What is due by the rules of retention, what goes on, and the last runs of all processes."""
+        since, until = self._last(hours)
+
+        def remembered(kind: str) -> tuple[list[Event], str | None]:
+            known = self._recall.events(kind, since, until, limit)
+            return known.events, known.error
+
+        return self.cleaning.report(remembered)
 
     def series(self) -> SeriesByKey:
         """Totals since the start by operation and table, for metrics."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.support import part, run_cli, run_python
+from tests.support import run_cli, run_python
 
 IMPORTS = """
 import asyncio, json, time
@@ -33,7 +33,6 @@ def _program(body: str) -> str:
     return f"{IMPORTS}\nasync def main():\n{lines}\n\nasyncio.run(main())\n"
 
 
-@part("retention")
 def test_a_dry_run_says_what_would_go_and_changes_nothing(old_data: Mapping[str, str]) -> None:
     body = """
 before = rows()
@@ -44,7 +43,6 @@ assert rows() == before
     run_python(_program(body), old_data)
 
 
-@part("retention")
 def test_a_run_archives_then_deletes(old_data: Mapping[str, str]) -> None:
     body = """
 before = rows()
@@ -55,7 +53,6 @@ assert rows() < before
     run_python(_program(body), old_data)
 
 
-@part("retention")
 def test_one_table_alone_can_be_cleaned(old_data: Mapping[str, str]) -> None:
     body = """
 signals, news = rows("technical_signals"), rows()
@@ -67,7 +64,6 @@ assert rows("technical_signals") == signals
     run_python(_program(body), old_data)
 
 
-@part("retention")
 def test_the_event_loop_stays_free_while_a_cleanup_runs(old_data: Mapping[str, str]) -> None:
     body = """
 pauses = []
@@ -84,7 +80,6 @@ assert len(pauses) > 1
     run_python(_program(body), old_data)
 
 
-@part("retention")
 def test_schedule_cleanup_returns_a_handle_at_once(env: Mapping[str, str]) -> None:
     body = """
 manager = DataCleanupManager(engine)

@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 
-from tests.support import part
-
 
 def _rules() -> dict[str, Any]:
     cleanup = import_module("app.common.infra.database.maintenance.data_cleanup")
@@ -15,7 +13,6 @@ def _rules() -> dict[str, Any]:
     return {rule.table: rule for rule in cleanup.DataCleanupManager(engine).rules if not rule.duplicates}
 
 
-@part("retention")
 @pytest.mark.parametrize(
     ("table", "keep"),
     [
@@ -29,7 +26,6 @@ def test_each_table_is_kept_as_long_as_promised(table: str, keep: timedelta) -> 
     assert abs(_rules()[table].keep - keep) <= timedelta(days=4), "months and leap years differ by days"
 
 
-@part("retention")
 def test_duplicate_contents_go_at_once() -> None:
     cleanup = import_module("app.common.infra.database.maintenance.data_cleanup")
     engine = import_module("app.common.infra.database.config.database_config").engine
@@ -37,16 +33,13 @@ def test_duplicate_contents_go_at_once() -> None:
     assert (rule.table, rule.duplicates) == ("contents", ("content_hash",))
 
 
-@part("retention")
 def test_cleaning_works_in_batches() -> None:
     assert all(rule.batch > 0 for rule in _rules().values())
 
 
-@part("retention")
 def test_the_result_is_notified() -> None:
     assert import_module("dbpilot.retention").CleanupFinished
 
 
-@part("retention")
 def test_a_cron_string_is_read_and_kept() -> None:
     assert import_module("dbpilot.retention.schedule").next_run("0 2 * * 0")

@@ -27,7 +27,6 @@ ROWS = [
     pytest.param(
         f"{DATABASE}.maintenance.data_cleanup",
         ["CleanupRule", "CleanupResult", "DataCleanupManager", "run_database_cleanup"],
-        marks=part("retention"),
         id="data_cleanup",
     ),
     pytest.param(f"{DATABASE}.routes", ["router"], id="routes"),

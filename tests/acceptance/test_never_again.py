@@ -71,7 +71,6 @@ def test_a_resize_really_resizes(finstage: Finstage) -> None:
     assert answer.json()["size"] == finstage.get("/api/database/connection-pool").json()["size"]
 
 
-@part("retention")
 def test_only_archived_rows_are_deleted(env: dict[str, str]) -> None:
     from tests.support import run_cli, run_python
 
@@ -79,7 +78,6 @@ def test_only_archived_rows_are_deleted(env: dict[str, str]) -> None:
     run_python(IMPORTS + "\nasyncio.run(run_database_cleanup(engine, dry_run=False))", env)
 
 
-@part("retention")
 def test_the_cron_string_is_read() -> None:
     from app.common.infra.database.maintenance.data_cleanup import DataCleanupManager  # noqa: F401
 

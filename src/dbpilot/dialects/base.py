@@ -38,6 +38,22 @@ class ServerStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many connections a server, or the bound that is nearest for this user, allows."""
+
+    max_connections: int
+    reserved: int
+    """Of these, kept for administrators."""
+    in_use: int
+    """Of these, taken now, the one that asks left out."""
+
+    @property
+    def free(self) -> int:
+        """As many could be opened."""
+        return self.max_connections - self.reserved - self.in_use
+
+
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """One kind of database."""
 
@@ -55,6 +71,9 @@ class Dialect:
 
     server_statements: Callable[[Connection, int], list[ServerStatement] | Unsupported]
     """What the server itself counted, by its own patterns, most time first."""
+
+    capacity: Callable[[Connection], Capacity | Unsupported]
+    """How many connections the server allows, and has."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

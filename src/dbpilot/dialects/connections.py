@@ -7,9 +7,20 @@ made and prepared the way the application's are: what hands out its credentials 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy import (
+    AssertionPool,
+    Connection,
+    Engine,
+    NullPool,
+    SingletonThreadPool,
+    StaticPool,
+    create_engine,
+    event,
+    text,
+)
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.util import greenlet_spawn
@@ -51,11 +62,9 @@ class OwnConnections:
         Raises:
             WatchedDatabaseError: the database cannot be reached, or refuses.
         """
-        if not isinstance(self._engine.pool, QueuePool | NullPool):
-            return Unsupported(
-                f"the application's {type(self._engine.pool).__name__} shares its only connection with nobody",
-                "use a database that a second connection can see: a file or a server",
-            )
+        alone = why_alone(self._engine)
+        if alone is not None:
+            return alone
         try:
             if self._engine.dialect.is_async:
                 return _outside_of_loops(lambda: asyncio.run(self._in_a_loop(work, timeout_s)))
@@ -68,8 +77,7 @@ class OwnConnections:
         return await greenlet_spawn(self._run, work, timeout_s)
 
     def _run(self, work: Callable[[Connection], Answer], timeout_s: float) -> Answer:
-        engine = self._own_engine()
-        with engine.connect() as connection:
+        with own_engine(self._engine).connect() as connection:
             try:
                 if connection.dialect.name in TRANSACTIONS:
                     connection.execution_options(isolation_level=TRANSACTIONS[connection.dialect.name])
@@ -78,27 +86,40 @@ class OwnConnections:
             finally:
                 connection.rollback()
 
-    def _own_engine(self) -> Engine:
-        """An engine with a dialect object and a pool of its own, for the application's are watched."""
-        how: dict[str, Any] = {
-            "poolclass": NullPool,
-            # It has no public name, and knows the arguments, and the token, that the application connects with.
-            "creator": self._engine.pool._creator,
-            # SQLAlchemy logs what is executed, and the application's values are among that.
-            "hide_parameters": True,
-        }
-        url = self._engine.url
-        engine = (
-            create_async_engine(url, **how).sync_engine if self._engine.dialect.is_async else create_engine(url, **how)
-        )
-        event.listen(engine, "connect", self._prepare)
-        return engine
 
-    def _prepare(self, connection: Any, record: Any) -> None:
-        """The application's own preparations (functions, search paths) are made; the pilot's counting is left out."""
-        for listener in self._engine.pool.dispatch.connect:
-            if not type(getattr(listener, "__self__", None)).__module__.startswith("dbpilot."):
-                listener(connection, record)
+def why_alone(application: Engine) -> Unsupported | None:
+    """Why there is no second connection to this engine's database; None where there is."""
+    if not isinstance(application.pool, StaticPool | SingletonThreadPool | AssertionPool):
+        return None
+    return Unsupported(
+        f"the application's {type(application.pool).__name__} shares its only connection with nobody",
+        "use a database that a second connection can see: a file or a server",
+    )
+
+
+def own_engine(application: Engine) -> Engine:
+    """An engine with a dialect object and a pool of its own, for the application's are watched; it keeps no connection.
+
+    Of an async engine's it is the sync side, which needs a loop and a greenlet.
+    """
+    how: dict[str, Any] = {
+        "poolclass": NullPool,
+        # It has no public name, and knows the arguments, and the token, that the application connects with.
+        "creator": application.pool._creator,
+        # SQLAlchemy logs what is executed, and the application's values are among that.
+        "hide_parameters": True,
+    }
+    url = application.url
+    engine = create_async_engine(url, **how).sync_engine if application.dialect.is_async else create_engine(url, **how)
+    event.listen(engine, "connect", partial(_prepare, application))
+    return engine
+
+
+def _prepare(application: Engine, connection: Any, record: Any) -> None:
+    """The application's own preparations (functions, search paths) are made; the pilot's counting is left out."""
+    for listener in application.pool.dispatch.connect:
+        if not type(getattr(listener, "__self__", None)).__module__.startswith("dbpilot."):
+            listener(connection, record)
 
 
 def _limit(connection: Connection, timeout_s: float) -> None:

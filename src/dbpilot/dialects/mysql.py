@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, text
 
-from dbpilot.dialects.base import Dialect, ServerStatement
+from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import MYSQL
@@ -17,6 +18,11 @@ DIGESTS: Final = text(
     """SELECT DIGEST, DIGEST_TEXT, COUNT_STAR, SUM_TIMER_WAIT, SUM_ROWS_SENT + SUM_ROWS_AFFECTED, SUM_ROWS_EXAMINED,
     SUM_ERRORS FROM performance_schema.events_statements_summary_by_digest
     WHERE SCHEMA_NAME = DATABASE() AND DIGEST_TEXT IS NOT NULL ORDER BY SUM_TIMER_WAIT DESC LIMIT :most"""
+)
+LIMITS: Final = text("SELECT @@GLOBAL.max_connections, @@SESSION.max_user_connections")
+CONNECTED: Final = text("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
+CONNECTED_AS_ME: Final = text(
+    "SELECT count(*) FROM information_schema.processlist WHERE user = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
 )
 CONSUMER: Final = text("SELECT ENABLED FROM performance_schema.setup_consumers WHERE NAME = 'statements_digest'")
 
@@ -84,10 +90,21 @@ def _server_statements(connection: Connection, most: int) -> list[ServerStatemen
     return found
 
 
+def _capacity(connection: Connection) -> Capacity:
+    """The server's own bound or the account's, 0 for none; beyond the server's own, administrators have one more."""
+    most, most_of_mine = connection.execute(LIMITS).one()
+    connected = connection.execute(CONNECTED).one()[1]
+    bounds = [Capacity(int(most), 0, int(connected) - 1)]
+    if int(most_of_mine):
+        bounds.append(Capacity(int(most_of_mine), 0, connection.execute(CONNECTED_AS_ME).scalar_one() - 1))
+    return min(bounds, key=attrgetter("free"))
+
+
 DIALECT: Final = Dialect(
     syntax=MYSQL,
     product=_product,
     error_code=_error_code,
     explain=_explain,
     server_statements=_server_statements,
+    capacity=_capacity,
 )

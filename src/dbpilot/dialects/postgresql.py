@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text
 
-from dbpilot.dialects.base import Dialect, ServerStatement
+from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import POSTGRESQL
@@ -20,6 +21,24 @@ SCHEMA_OF_EXTENSION: Final = text(
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = :name"
 )
 LOADED: Final = text("SELECT current_setting('shared_preload_libraries', true)")
+
+
+BOUNDS: Final = text(
+    """WITH clients AS (
+        SELECT datid, usesysid FROM pg_stat_activity
+        WHERE datid IS NOT NULL AND pid <> pg_backend_pid() AND coalesce(backend_type, :client) = :client
+    )
+    SELECT current_setting('max_connections')::int,
+        current_setting('superuser_reserved_connections')::int
+            + coalesce(current_setting('reserved_connections', true)::int, 0),
+        (SELECT count(*) FROM clients)
+    UNION ALL
+    SELECT datconnlimit, 0, (SELECT count(*) FROM clients WHERE datid = pg_database.oid)
+        FROM pg_database WHERE datname = current_database() AND datconnlimit >= 0
+    UNION ALL
+    SELECT rolconnlimit, 0, (SELECT count(*) FROM clients WHERE usesysid = pg_roles.oid)
+        FROM pg_roles WHERE rolname = current_user AND rolconnlimit >= 0"""
+)
 
 
 def _product(_engine: Engine) -> str:
@@ -82,10 +101,17 @@ def _server_statements(connection: Connection, most: int) -> list[ServerStatemen
     return found
 
 
+def _capacity(connection: Connection) -> Capacity:
+    """The bound of the server, of the database or of the role: that which is nearest."""
+    found = connection.execute(BOUNDS, {"client": "client backend"})
+    return min((Capacity(*row) for row in found), key=attrgetter("free"))
+
+
 DIALECT: Final = Dialect(
     syntax=POSTGRESQL,
     product=_product,
     error_code=_error_code,
     explain=_explain,
     server_statements=_server_statements,
+    capacity=_capacity,
 )

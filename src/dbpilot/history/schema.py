@@ -92,3 +92,25 @@ claims = Table(
     Column("holder", String(32), nullable=False),
     Column("until_s", Double, nullable=False),
 )
+
+# One row for each database server whose connections are shared; who changes a lease holds it locked.
+servers = Table(
+    "dbpilot_servers",
+    metadata,
+    Column("server", _name(PLACE_LENGTH), primary_key=True),
+    Column("exchanges", BigInteger, nullable=False),
+)
+
+# How many connections to a server each process may have open.
+leases = Table(
+    "dbpilot_leases",
+    metadata,
+    Column("server", _name(PLACE_LENGTH), primary_key=True),
+    Column("process", String(32), primary_key=True),
+    Column("connections", Integer, nullable=False),
+    Column("open", Integer, nullable=False),
+    Column("wanted", Integer, nullable=False),
+    Column("limit", Integer, nullable=False),
+    Column("budget", Integer, nullable=False),
+    Column("beat", BigInteger, nullable=False),
+)

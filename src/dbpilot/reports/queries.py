@@ -1,5 +1,6 @@
 """What runs, by pattern; durations in seconds, instants in UTC."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -101,10 +102,10 @@ def query_stats(pattern: Pattern, tally: Tally, advice: tuple[str, ...] = ()) ->
     )
 
 
-def query_totals(tallies: dict[str, Tally]) -> QueryTotals:
+def query_totals(tallies: Iterable[Tally]) -> QueryTotals:
     """The sum over all patterns."""
     total = Tally()
-    for tally in tallies.values():
+    for tally in tallies:
         total.merge(tally)
     if not total.calls:
         return QueryTotals(0, 0, 0, None, None, None, None, None)

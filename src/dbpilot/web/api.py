@@ -16,6 +16,7 @@ from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport
 from dbpilot.reports.server import ServerReport
 from dbpilot.reports.slow import SlowFilter, SlowPatternReport, SlowQueryReport, SlowQueryStatistics
 from dbpilot.reports.summary import PerformanceSummary
+from dbpilot.web.cleanup import add_cleanup
 
 MAX_HOURS = 24 * 366
 Hours = Annotated[float, Query(gt=0, le=MAX_HOURS, description="How far back to look, in hours.")]
@@ -41,6 +42,7 @@ def make_api(pilot: Autopilot) -> APIRouter:
     _add_slow(router, pilot)
     _add_requests(router, pilot)
     _add_pool(router, pilot)
+    add_cleanup(router, pilot)
     return router
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.common.infra.database.config.database_config import engine
+from app.common.infra.database.maintenance.data_cleanup import RULES
 from app.common.infra.database.optimization.connection_pool_manager import ConnectionPoolConfig
 from app.settings import Settings
 from dbpilot import Alert, Autopilot, PilotConfig, QueryStats, SlowQueryRecord
@@ -22,15 +23,15 @@ def pilot_config() -> PilotConfig:
     queries = {**POLICY, **configured.queries.model_dump(exclude_unset=True)}
     kept = {"url": f"sqlite:///{history}", **configured.history.model_dump(exclude_unset=True)}
     pool = {**ConnectionPoolConfig().settings(), **configured.pool.model_dump(exclude_unset=True)}
-    alerts = configured.alerts.model_dump(exclude_unset=True)
-    return PilotConfig.model_validate({"queries": queries, "pool": pool, "history": kept, "alerts": alerts})
+    ours = {"queries": queries, "pool": pool, "history": kept}
+    return PilotConfig.model_validate({**configured.model_dump(exclude_unset=True), **ours})
 
 
 class QueryMonitor:
     """Watches the statements of one engine from :meth:`start` to :meth:`stop`, or inside a ``with`` block."""
 
     def __init__(self, engine: Engine | AsyncEngine, config: PilotConfig | None = None) -> None:
-        self.pilot = Autopilot(engine, config or pilot_config())
+        self.pilot = Autopilot(engine, config or pilot_config(), retention=RULES)
 
     def start(self) -> None:
         """Statements are watched."""

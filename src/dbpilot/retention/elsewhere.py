@@ -1,0 +1,247 @@
+"""Rows move to another system, through the journal: copied, read back, and deleted if they are still the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import sqlalchemy as sa
+
+from dbpilot.errors import RetentionError
+from dbpilot.retention.beside import Moved
+from dbpilot.retention.conditions import one_of
+from dbpilot.retention.digest import Digest, digest_of, row_checksum
+from dbpilot.retention.journal import Entry, Journal, State
+from dbpilot.retention.portable import Portable
+from dbpilot.retention.scope import Portion, Scope, chunks
+from dbpilot.retention.session import Session
+from dbpilot.retention.targets import ArchiveTarget, BatchKey, ComparingTarget, Key, KeysTakenError
+
+WRITINGS: Final = 2
+"""How often a batch is written with nobody locked out, each time without the rows that changed meanwhile."""
+CHANGED: Final = "they changed, or went, between the copy and the deletion"
+TAKEN: Final = "the archive has other rows of the same key"
+
+Rows: TypeAlias = dict[Key, sa.Row[Any]]
+Left: TypeAlias = dict[Key, str]
+"""Rows that stay, and why."""
+
+
+@dataclass(slots=True)
+class Elsewhere:
+    """Moves batches to one target."""
+
+    session: Session
+    scope: Scope
+    target: ArchiveTarget
+    portable: Portable
+    now: Callable[[], datetime]
+    _number: int = field(default=0, init=False)
+
+    def recover(self) -> int:
+        """What a run that died has left open is put right; returns how many batches that were."""
+        with self.session.reading() as connection:
+            entries = Journal(connection).unfinished(self.scope.rule.name)
+        for entry in entries:
+            recover(self.session, entry, self.target, self.portable, self.now)
+        return len(entries)
+
+    def move(self, portion: Portion) -> Moved:
+        """The portion's rows are in the archive and no longer live, apart from those that are told as left.
+
+        Raises:
+            RetentionError: the archive failed, or does not hold what was written; nothing is deleted.
+        """
+        rows = self._read(portion)
+        if not rows:
+            return Moved()
+        entry, left = self.session.persistently(lambda: self._intend(rows)), dict[Key, str]()
+        for _ in range(WRITINGS):
+            rows = {key: row for key, row in rows.items() if key not in left}
+            digest = self._write(entry.batch, rows, left) if rows else None
+            if digest is None:
+                continue
+            delete = partial(self._delete, entry, portion, rows, digest, exact=bool(left))
+            changed = self.session.persistently(delete)
+            if not changed:
+                return _moved(len(rows), left)
+            left.update(dict.fromkeys(changed, CHANGED))
+        moved = self._move_locked(entry, portion, [key for key in rows if key not in left], left)
+        if not moved:
+            self._forget(entry)
+        return _moved(moved, left)
+
+    def _move_locked(self, entry: Entry, portion: Portion, keys: Sequence[Key], left: Left) -> int:
+        """The rows are moved while nobody else can change them: for a batch that somebody always did."""
+        live, wanted = self.scope.live, set(keys)
+        condition = sa.and_(portion.condition(live), self.scope.due)
+        with self.session.transaction() as connection:
+            found = connection.execute(self.portable.read(condition).with_for_update()).all()
+            rows = {key: row for row in found if (key := self.portable.key_of(row)) in wanted}
+            left.update(dict.fromkeys(wanted - set(rows), CHANGED))
+            digest = self._write(entry.batch, rows, left) if rows else None
+            if digest is None:
+                left.update({key: CHANGED for key in rows if key not in left})
+                return 0
+            self._deleted(connection, condition, list(rows), len(rows))
+            Journal(connection).advance(entry, "done", digest, self.now())
+        return len(rows)
+
+    def _read(self, portion: Portion) -> Rows:
+        live = self.scope.live
+        with self.session.reading() as connection:
+            found = connection.execute(self.portable.read(sa.and_(portion.condition(live), self.scope.due))).all()
+        return {self.portable.key_of(row): row for row in found}
+
+    def _intend(self, rows: Rows) -> Entry:
+        rule, table = self.scope.rule, self.scope.live.table.name
+        keys = tuple(rows)
+        with self.session.transaction() as connection:
+            journal = Journal(connection)
+            self._number = self._number + 1 if self._number else journal.next_number(rule.name)
+            entry = Entry(
+                rule=rule.name,
+                number=self._number,
+                table=table,
+                target=self.target.name,
+                state="intent",
+                month=self._month(rows),
+                keys=(keys[0], keys[-1]),
+                digest=None,
+                rows=len(keys),
+                columns=self.portable.names,
+            )
+            journal.enter(entry, self.now())
+        return entry
+
+    def _month(self, rows: Rows) -> str:
+        """The month of the oldest row."""
+        name = self.scope.rule.time_column
+        if name is None:
+            return f"{self.now():%Y-%m}"
+        place = self.portable.names.index(name)
+        times = [row[place] for row in rows.values() if row[place] is not None]
+        return f"{min(times, default=self.now()):%Y-%m}"
+
+    def _write(self, batch: BatchKey, rows: Rows, left: Left) -> Digest | None:
+        """What the archive was seen to hold; None when it has other rows of some keys, which are added to ``left``."""
+        written = self.portable.as_mappings(list(rows.values()))
+        wanted = digest_of(written, self.portable.names)
+        try:
+            self.target.write(batch, self.portable.table, written)
+        except KeysTakenError as error:
+            left.update(dict.fromkeys(error.keys, TAKEN))
+            return None
+        if self._seen_there(batch, rows):
+            return wanted
+        found = self.target.read_back(batch, self.portable.table)
+        if found != wanted:
+            raise RetentionError(
+                f"{self.target.name} does not give back what was written to it: of batch {batch.number} of rule "
+                f"{batch.rule!r} it has {_said(found, wanted)}; nothing was deleted. A column there may be too "
+                "short or too coarse, or the medium fails"
+            )
+        return found
+
+    def _seen_there(self, batch: BatchKey, rows: Rows) -> bool:
+        """The other database, of the same kind, makes the same of its rows as ours does of these."""
+        fingerprints = _fingerprints(rows)
+        return (
+            fingerprints is not None
+            and isinstance(self.target, ComparingTarget)
+            and self.target.holds(batch, self.portable.table, fingerprints)
+        )
+
+    def _delete(self, entry: Entry, portion: Portion, rows: Rows, digest: Digest, *, exact: bool) -> list[Key]:
+        """The rows are gone and the batch is done; or, if some changed since they were read, nothing is.
+
+        Returns those that changed.
+        """
+        live = self.scope.live
+        with self.session.transaction() as connection:
+            condition = sa.and_(portion.condition(live), self.scope.due)
+            present, changed = self._compared(connection, condition, rows)
+            if changed:
+                return changed
+            more = exact or present > len(rows)
+            self._deleted(connection, condition, list(rows) if more else None, len(rows))
+            Journal(connection).advance(entry, "done", digest, self.now())
+        return []
+
+    def _compared(
+        self, connection: sa.Connection, condition: sa.ColumnElement[bool], rows: Rows
+    ) -> tuple[int, list[Key]]:
+        """How many rows there are now, all locked, and which of ours are not as they were read."""
+        if _fingerprints(rows) is not None:
+            found = connection.execute(self.portable.read_fingerprints(condition).with_for_update()).all()
+            now = {tuple(row[:-1]): row[-1] for row in found}
+            return len(now), [key for key, row in rows.items() if now.get(key) != row[-1]]
+        read = connection.execute(self.portable.read(condition).with_for_update()).all()
+        present = {self.portable.key_of(row): row for row in read}
+        return len(present), [key for key, row in rows.items() if not self._same(row, present.get(key))]
+
+    def _same(self, row: sa.Row[Any], found: sa.Row[Any] | None) -> bool:
+        if found is None or row == found:
+            return found is not None
+        # Not a number is not even equal to itself.
+        was, now = self.portable.as_mappings([row, found])
+        return row_checksum(was, self.portable.names) == row_checksum(now, self.portable.names)
+
+    def _deleted(
+        self, connection: sa.Connection, condition: sa.ColumnElement[bool], keys: Sequence[Key] | None, wanted: int
+    ) -> None:
+        """So many rows are gone: those of these keys, or all that the condition means, which is faster."""
+        live = self.scope.live
+        conditions = [condition]
+        if keys is not None:
+            conditions = [sa.and_(one_of(live.key, part), self.scope.due) for part in chunks(keys, len(live.key))]
+        deleted = sum(connection.execute(sa.delete(live.table).where(each)).rowcount for each in conditions)
+        if deleted != wanted:
+            raise RetentionError(
+                f"{live.table.name}: {wanted} rows were to be deleted, and {deleted} would have been; nothing was "
+                "deleted, run the rule again"
+            )
+
+    def _forget(self, entry: Entry) -> None:
+        self.target.forget(entry.batch, self.portable.table)
+        with self.session.transaction() as connection:
+            Journal(connection).advance(entry, "forgotten", None, self.now())
+
+
+def _fingerprints(rows: Rows) -> list[str] | None:
+    """What the database made of each row; None if it made nothing of one of them."""
+    found = [row[-1] for row in rows.values()]
+    return None if None in found else found
+
+
+def _said(found: Digest | None, wanted: Digest) -> str:
+    if found is None:
+        return "nothing"
+    return f"{found.rows} of {wanted.rows} rows" if found.rows != wanted.rows else "all rows, with other values"
+
+
+def _moved(rows: int, left: Left) -> Moved:
+    return Moved(rows, rows, rows, len(left), tuple(dict.fromkeys(left.values())))
+
+
+def recover(
+    session: Session, entry: Entry, target: ArchiveTarget, portable: Portable, now: Callable[[], datetime]
+) -> None:
+    """What a process that died began is undone, or done.
+
+    Raises:
+        RetentionError: it was writing to another archive than this.
+    """
+    if entry.target != target.name:
+        raise RetentionError(
+            f"batch {entry.number} of rule {entry.rule!r} was being moved to or from {entry.target} when the process "
+            f"died, and the rule's archive is {target.name} now; run the rule once more with the archive that it had"
+        )
+    if entry.state == "intent":
+        target.forget(entry.batch, portable.table)
+    else:
+        target.remove(entry.rule, portable.table, entry.keys)
+    with session.transaction() as connection:
+        over: State = "forgotten" if entry.state == "intent" else "returned"
+        Journal(connection).advance(entry, over, entry.digest, now())

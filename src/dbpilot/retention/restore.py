@@ -1,0 +1,320 @@
+"""Rows come back from an archive into their live table, and leave it; what is live is never overwritten."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.dml import Insert
+
+from dbpilot.errors import RefusedError, RetentionError
+from dbpilot.retention.conditions import beyond, comparable, matches, one_of
+from dbpilot.retention.digest import digest_of
+from dbpilot.retention.elsewhere import recover
+from dbpilot.retention.journal import Entry, Journal
+from dbpilot.retention.live import MADE_BY_US, Live, reflected, stamp_name
+from dbpilot.retention.policy import Rule
+from dbpilot.retention.portable import Portable
+from dbpilot.retention.session import Session
+from dbpilot.retention.targets import ArchiveTarget, Key
+
+ROWS_AT_ONCE: Final = 500
+"""Rows of one transaction; their keys are written down."""
+NAMED_CONFLICTS: Final = 100
+LIVE: Final = "a row of this key is live"
+SEVERAL: Final = "the archive has several rows of this key; take the one that is meant out of its files by hand"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which archived rows are meant: all where nothing is said."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    """Excluded. Both are instants of the rule's time column."""
+    keys: frozenset[Key] | None = None
+
+    def has(self, key: Key) -> bool:
+        """The row of this key is meant."""
+        return self.keys is None or key in self.keys
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A row that stays in the archive, and why."""
+
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """What was restored."""
+
+    rule: str
+    table: str
+    archive: str
+    restored: int = 0
+    in_conflict: int = 0
+    conflicts: tuple[Conflict, ...] = ()
+    """The first hundred of them."""
+
+
+class _Overriding(Insert):
+    """An INSERT that brings the values of identity columns along, also of those that are GENERATED ALWAYS."""
+
+    inherit_cache = False
+
+
+@compiles(_Overriding)
+def _insert(element: _Overriding, compiler: Any, **how: Any) -> str:
+    return str(compiler.visit_insert(element, **how))
+
+
+@compiles(_Overriding, "postgresql")
+def _insert_overriding(element: _Overriding, compiler: Any, **how: Any) -> str:
+    sql = str(compiler.visit_insert(element, **how))
+    # Column names are quoted where they are words, so the first of these outside of them ends their list.
+    place = min(found for word in (") VALUES ", ") SELECT ") if (found := sql.find(word)) >= 0)
+    return f"{sql[: place + 1]} OVERRIDING SYSTEM VALUE{sql[place + 1 :]}"
+
+
+@dataclass(slots=True)
+class _Back:
+    """What both ways back have in common."""
+
+    session: Session
+    rule: Rule
+    live: Live
+    now: Callable[[], datetime]
+    result: RestoreResult = field(init=False)
+
+    def _restored(self, rows: int) -> None:
+        self.result = replace(self.result, restored=self.result.restored + rows)
+
+    def _conflict(self, keys: Collection[Key], reason: str) -> None:
+        known = self.result.conflicts
+        named = [Conflict(key, reason) for key in sorted(keys, key=repr)[: NAMED_CONFLICTS - len(known)]]
+        self.result = replace(self.result, in_conflict=self.result.in_conflict + len(keys), conflicts=(*known, *named))
+
+    def _taken(self, connection: sa.Connection, keys: Sequence[Key]) -> set[Key]:
+        """Those of the keys that are live."""
+        chosen = sa.select(*self.live.key).where(one_of(self.live.key, keys))
+        return {tuple(row) for row in connection.execute(chosen)}
+
+    def _note(self, connection: sa.Connection, entry: Entry) -> Entry:
+        journal = Journal(connection)
+        entry = replace(entry, number=journal.next_number(self.rule.name))
+        journal.enter(entry, self.now())
+        return entry
+
+
+@dataclass(slots=True)
+class FromBeside(_Back):
+    """Brings rows back from a table beside the live one: each part in one transaction."""
+
+    archive: sa.Table
+
+    def run(self, wanted: Wanted) -> RestoreResult:
+        """What is wanted is live again, apart from the conflicts that are told."""
+        self.result = RestoreResult(self.rule.name, self.live.table.name, self.archive.name)
+        condition = self._condition(wanted)
+        lost = self._lost_columns()
+        rest = sa.and_(condition, *(self.archive.c[name].is_(None) for name in lost))
+        if lost:
+            self._tell_lost(condition, lost)
+        last: Key | None = None
+        while keys := self._keys(rest, last):
+            last = keys[-1]
+            try:
+                self.session.persistently(lambda keys=keys: self._bring(keys))  # type: ignore[misc]
+            except (IntegrityError, DataError):
+                self._one_by_one(keys)
+        return self.result
+
+    @property
+    def _key(self) -> list[sa.Column[Any]]:
+        return [self.archive.c[name] for name in self.live.key_names]
+
+    def _condition(self, wanted: Wanted) -> sa.ColumnElement[bool]:
+        where = {name: value for name, value in self.rule.where.items() if name in self.archive.c}
+        conditions = [matches(self.archive, where)]
+        if self.rule.time_column:
+            age = self.archive.c[self.rule.time_column]
+            conditions += [age >= comparable(age, wanted.since)] if wanted.since else []
+            conditions += [age < comparable(age, wanted.until)] if wanted.until else []
+        if wanted.keys is not None:
+            conditions.append(one_of(self._key, list(wanted.keys)) if wanted.keys else sa.false())
+        return sa.and_(*conditions)
+
+    def _lost_columns(self) -> list[str]:
+        """Columns that only the archive has: their values would be lost with the archived row."""
+        own = {stamp_name(self.live.table), *self.live.table.c.keys()}
+        return [column.name for column in self.archive.columns if column.name not in own]
+
+    def _tell_lost(self, condition: sa.ColumnElement[bool], lost: Sequence[str]) -> None:
+        with self.session.reading() as connection:
+            chosen = sa.select(*self._key).where(
+                condition, sa.or_(*(self.archive.c[name].is_not(None) for name in lost))
+            )
+            keys = [tuple(row) for row in connection.execute(chosen)]
+        self._conflict(keys, f"it has values in {', '.join(lost)}, which {self.live.table.name} does not have any more")
+
+    def _keys(self, condition: sa.ColumnElement[bool], last: Key | None) -> list[Key]:
+        key = self._key
+        chosen = sa.select(*key).where(condition).order_by(*key).limit(ROWS_AT_ONCE)
+        if last is not None:
+            chosen = chosen.where(beyond(key, last))
+        with self.session.reading() as connection:
+            return [tuple(row) for row in connection.execute(chosen)]
+
+    def _bring(self, keys: Sequence[Key]) -> None:
+        with self.session.transaction() as connection:
+            taken = self._taken(connection, keys)
+            free = [key for key in keys if key not in taken]
+            brought = self._moved(connection, free) if free else 0
+        self._restored(brought)
+        if taken:
+            self._conflict(taken, LIVE)
+
+    def _moved(self, connection: sa.Connection, keys: Sequence[Key]) -> int:
+        names = [column.name for column in self.live.table.columns if column.computed is None]
+        names = [name for name in names if name in self.archive.c]
+        rows = sa.select(*(self.archive.c[name] for name in names)).where(one_of(self._key, keys))
+        bring = _Overriding(self.live.table).from_select(names, rows.with_for_update())
+        brought = connection.execute(bring, execution_options={"preserve_rowcount": True}).rowcount
+        gone = connection.execute(sa.delete(self.archive).where(one_of(self._key, keys))).rowcount
+        if brought != gone:
+            raise RetentionError(
+                f"{brought} rows would have come back from {self.archive.name}, and {gone} left it; nothing was done, "
+                "try again"
+            )
+        target = f"beside:{self.archive.name}"
+        ends = (keys[0], keys[-1])
+        entry = Entry(self.rule.name, 0, self.live.table.name, target, "returned", "", ends, None, brought, ())
+        self._note(connection, entry)
+        return brought
+
+    def _one_by_one(self, keys: Sequence[Key]) -> None:
+        for key in keys:
+            try:
+                self.session.persistently(lambda key=key: self._bring([key]))  # type: ignore[misc]
+            except (IntegrityError, DataError) as error:
+                self._conflict([key], _reason(self.session, error))
+
+
+@dataclass(slots=True)
+class FromElsewhere(_Back):
+    """Brings rows back from another system: live in one transaction with the journal, then out of the archive."""
+
+    target: ArchiveTarget
+    portable: Portable
+
+    def run(self, wanted: Wanted) -> RestoreResult:
+        """What is wanted is live again, apart from the conflicts that are told.
+
+        Raises:
+            RetentionError: the archive failed; what came back until then is live, and leaves it with the next restore
+                or cleaning.
+        """
+        self.result = RestoreResult(self.rule.name, self.live.table.name, self.target.name)
+        twice = self._archived_twice()
+        for found in self._wanted(wanted):
+            rows = [row for row in found if self._key_of(row) not in twice]
+            if len(rows) < len(found):
+                self._conflict([key for key in map(self._key_of, found) if key in twice], SEVERAL)
+            if not rows:
+                continue
+            try:
+                self._bring(rows)
+            except (IntegrityError, DataError):
+                self._one_by_one(rows)
+        return self.result
+
+    def _wanted(self, wanted: Wanted) -> Iterator[Sequence[Row]]:
+        table = self.portable.table
+        found = self.target.rows(self.rule.name, table, wanted.since, wanted.until, self.rule.time_column)
+        for chunk in found:
+            rows = [row for row in chunk if wanted.has(self._key_of(row))]
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                yield rows[start : start + ROWS_AT_ONCE]
+
+    def _archived_twice(self) -> set[Key]:
+        """The keys of which files have several rows, as happens when a key is used again: to take one of them out of the
+        archive would take all. Only where batches overlap are all keys looked at, and remembered."""
+        with self.session.reading() as connection:
+            batches = Journal(connection).batches(self.rule.name, self.target.name)
+        if self.rule.kind != "files" or not _overlap([entry.keys for entry in batches]):
+            return set()
+        once: set[Key] = set()
+        twice: set[Key] = set()
+        for rows in self.target.rows(self.rule.name, self.portable.table, None, None, None):
+            for key in map(self._key_of, rows):
+                (twice if key in once else once).add(key)
+        return twice
+
+    def _key_of(self, row: Row) -> Key:
+        return tuple(row[name] for name in self.live.key_names)
+
+    def _bring(self, rows: Sequence[Row]) -> None:
+        entry, taken = self.session.persistently(lambda: self._insert(rows))
+        if taken:
+            self._conflict(taken, LIVE)
+        if entry is None:
+            return
+        self._restored(entry.rows)
+        recover(self.session, entry, self.target, self.portable, self.now)
+
+    def _insert(self, rows: Sequence[Row]) -> tuple[Entry | None, set[Key]]:
+        with self.session.transaction() as connection:
+            taken = self._taken(connection, [self._key_of(row) for row in rows])
+            free = {self._key_of(row): row for row in reversed(rows) if self._key_of(row) not in taken}
+            if not free:
+                return None, taken
+            brought = list(free.values())
+            names = [name for name in self.portable.given if name in brought[0]]
+            bring = _Overriding(self.live.table).values({name: self.portable.given[name] for name in names})
+            connection.execute(bring, [{name: row[name] for name in names} for row in brought])
+            known = [name for name in self.portable.names if name in brought[0]]
+            digest, columns = digest_of(brought, known), tuple(known)
+            table, keys = self.live.table.name, tuple(free)
+            entry = Entry(
+                self.rule.name, 0, table, self.target.name, "restored", "", keys, digest, len(brought), columns
+            )
+            return self._note(connection, entry), taken
+
+    def _one_by_one(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            try:
+                self._bring([row])
+            except (IntegrityError, DataError) as error:
+                self._conflict([self._key_of(row)], _reason(self.session, error))
+
+
+def _overlap(spans: Sequence[Sequence[Key]]) -> bool:
+    """Whether a key may lie in two of these; the order of text is the database's own, so of text it always may."""
+    if any(isinstance(part, str) for keys in spans for part in keys[0]):
+        return True
+    ordered = sorted(spans)
+    return any(one[-1] >= other[0] for one, other in pairwise(ordered))
+
+
+def _reason(session: Session, error: IntegrityError | DataError) -> str:
+    return f"the live table refuses it: {session.said(error)}"
+
+
+def archive_beside(connection: sa.Connection, rule: Rule) -> sa.Table:
+    """The rule's archive.
+
+    Raises:
+        RefusedError: nothing was archived there.
+    """
+    if rule.archive in MADE_BY_US or not sa.inspect(connection).has_table(rule.archive):
+        raise RefusedError(f"there is no archive {rule.archive}: rule {rule.name!r} archived nothing yet")
+    return reflected(connection, rule.archive)

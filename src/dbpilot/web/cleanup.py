@@ -1,0 +1,130 @@
+"""The JSON API of cleaning: looking is free; what changes the database is asked for by POST, from this machine only."""
+
+from collections.abc import Callable
+from datetime import datetime
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, TypeVar
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from dbpilot.errors import ConfigError, PilotError, RefusedError
+from dbpilot.pilot import Autopilot
+from dbpilot.reports.cleanup import CleanupReport
+from dbpilot.retention import Hold, Plan, RestoreResult, VerifyResult
+
+BY: Final = "API"
+Answer = TypeVar("Answer")
+Table = Annotated[str | None, Query(max_length=255, description="One table only.")]
+
+
+class Restore(BaseModel):
+    """Which archived rows are wanted back: of a range of time, or with these keys."""
+
+    rule: str = Field(max_length=255)
+    since: datetime | None = None
+    until: datetime | None = None
+    keys: list[Any] | None = Field(default=None, max_length=10_000)
+
+
+class HoldRequest(BaseModel):
+    """Rows that must stay whatever the rules say: those with these values, or the whole table."""
+
+    table: str = Field(max_length=255)
+    where: dict[str, Any] | None = None
+    reason: str = Field(min_length=1, max_length=1000)
+
+
+class Begun(BaseModel):
+    """The run goes on in the background; ``GET cleanup`` tells how far it is."""
+
+    begun: bool = True
+
+
+class Cancelled(BaseModel):
+    """Whether there was a run; it ends after the batch in hand."""
+
+    cancelled: bool
+
+
+class Released(BaseModel):
+    """The hold with this number is over."""
+
+    released: int
+
+
+def only_from_here(request: Request) -> None:
+    """Returns only for callers on this machine: nobody else has a role yet.
+
+    Raises:
+        HTTPException: 403.
+    """
+    host = request.client.host if request.client else ""
+    try:
+        here = ip_address(host).is_loopback
+    except ValueError:  # a socket's path, or a test's name
+        here = host in ("", "testclient")
+    if not here or "x-forwarded-for" in request.headers:
+        raise HTTPException(403, "this changes the database, and is answered to callers on this machine only")
+
+
+def add_cleanup(router: APIRouter, pilot: Autopilot) -> None:
+    """The router answers about cleaning, too."""
+    here = [Depends(only_from_here)]
+
+    @router.get("/cleanup", summary="What is due by the rules of retention")
+    def cleanup() -> CleanupReport:
+        """The rules, what they would take now, how far a run is, the next one, the holds, and the last runs."""
+        return pilot.cleanup()
+
+    @router.post("/cleanup/run", summary="Clean", responses={202: {"model": Begun}, 409: {}}, dependencies=here)
+    def run(response: Response, dry_run: bool = True, table_name: Table = None) -> Plan | Begun:
+        """A dry run, which is the default, says what would go and changes nothing; a run begins in the background.
+
+        What is due is archived, seen to be there, and only then deleted. 409 where a run goes on already, or the rules
+        must not be run on this database, with the reason.
+        """
+        if dry_run:
+            return _said(lambda: pilot.cleaning.plan(table_name))
+        _said(lambda: pilot.cleaning.begin(table_name, BY))
+        response.status_code = 202
+        return Begun()
+
+    @router.post("/cleanup/cancel", summary="End the run after the batch in hand", dependencies=here)
+    def cancel() -> Cancelled:
+        """Nothing is lost: the next run goes on where this one ends."""
+        return Cancelled(cancelled=pilot.cleaning.cancel())
+
+    @router.post("/cleanup/restore", summary="Bring archived rows back", responses={409: {}}, dependencies=here)
+    def restore(wanted: Restore) -> RestoreResult:
+        """Archived rows are live again; one whose key is live already stays in the archive, and is told."""
+        return _said(lambda: pilot.cleaning.restore(wanted.rule, wanted.since, wanted.until, wanted.keys, BY))
+
+    @router.post("/cleanup/verify", summary="Read an archive again", responses={409: {}}, dependencies=here)
+    def verify(rule: Annotated[str, Query(max_length=255)]) -> VerifyResult:
+        """The archive of a rule is read, and compared with what was put there."""
+        return _said(lambda: pilot.cleaning.verify(rule))
+
+    @router.post("/cleanup/holds", summary="Keep rows whatever the rules say", responses={409: {}}, dependencies=here)
+    def hold(wanted: HoldRequest) -> Hold:
+        """These rows stay until the hold is released."""
+        return _said(lambda: pilot.cleaning.hold(wanted.table, wanted.where, wanted.reason, BY))
+
+    @router.delete("/cleanup/holds/{hold_id}", summary="Release a hold", responses={404: {}}, dependencies=here)
+    def release(hold_id: int) -> Released:
+        """The rules apply to these rows again."""
+        if not _said(lambda: pilot.cleaning.release(hold_id, BY)):
+            raise HTTPException(404, "there is no such hold")
+        return Released(released=hold_id)
+
+
+def _said(ask: Callable[[], Answer]) -> Answer:
+    """The answer, or the reason why there is none as an HTTP error."""
+    try:
+        return ask()
+    except RefusedError as error:
+        raise HTTPException(409, str(error)) from None
+    except ConfigError as error:
+        raise HTTPException(422, str(error)) from None
+    except PilotError as error:
+        raise HTTPException(503, str(error)) from None

@@ -1,0 +1,196 @@
+"""Cleaning from a running application: planned, begun, followed, cancelled, remembered, told of and undone."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from dbpilot import Autopilot, PilotConfig
+from dbpilot.errors import RefusedError
+from dbpilot.history.store import MemoryStore
+from dbpilot.pool import ResizableQueuePool
+from dbpilot.retention import Rule
+from dbpilot.web.api import make_api
+
+NEWS = sa.Table(
+    "news",
+    sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("at", sa.DateTime, nullable=False),
+    sa.Column("text", sa.String(50), nullable=False),
+)
+OLD, NEW = 500, 100
+RULE = Rule("old news", "news", "at", timedelta(days=365), batch=100)
+
+
+class Channel:
+    """Hears what is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def send(self, title: str, message: str) -> None:
+        self.told.append((title, message))
+
+
+@pytest.fixture
+def engine(database_url: sa.URL) -> Iterator[sa.Engine]:
+    """News, most of it old, on each database, behind a pool that is resized."""
+    engine = sa.create_engine(database_url, poolclass=ResizableQueuePool)
+    NEWS.metadata.create_all(engine)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    ages = [timedelta(days=700)] * OLD + [timedelta(days=3)] * NEW
+    with engine.begin() as connection:
+        connection.execute(sa.insert(NEWS), [{"at": now - age, "text": f"n{n}"} for n, age in enumerate(ages)])
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def channel() -> Channel:
+    return Channel()
+
+
+@pytest.fixture
+def pilot(engine: sa.Engine, channel: Channel) -> Iterator[Autopilot]:
+    with Autopilot(engine, PilotConfig(), store=MemoryStore(), notifier=channel, retention=[RULE]) as pilot:
+        yield pilot
+
+
+@pytest.fixture
+def client(pilot: Autopilot) -> Iterator[TestClient]:
+    app = FastAPI()
+    app.include_router(make_api(pilot))
+    with TestClient(app) as client:
+        yield client
+
+
+def _rows(engine: sa.Engine, table: str = "news") -> int:
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(sa.func.count()).select_from(sa.table(table))) or 0
+
+
+def _until(law: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30
+    while not law():
+        assert time.monotonic() < deadline, "did not become true in time"
+        time.sleep(0.02)
+
+
+def test_a_dry_run_is_the_default_and_changes_nothing(client: TestClient, engine: sa.Engine) -> None:
+    before = sa.inspect(engine).get_table_names()
+    plan = client.post("/cleanup/run").json()
+    assert [(step["rule"], step["rows"], step["kind"]) for step in plan["steps"]] == [("old news", OLD, "beside")]
+    assert client.get("/cleanup").json()["due"]["steps"][0]["rows"] == OLD
+    assert (_rows(engine), sa.inspect(engine).get_table_names()) == (OLD + NEW, before)
+
+
+def test_a_run_is_begun_remembered_told_of_and_undone(
+    client: TestClient, engine: sa.Engine, pilot: Autopilot, channel: Channel
+) -> None:
+    assert client.post("/cleanup/run?dry_run=false").status_code == 202
+    _until(lambda: client.get("/cleanup").json()["last_runs"])
+    [run] = client.get("/cleanup").json()["last_runs"]
+    assert (run["ok"], run["by"], run["deleted"], run["results"][0]["verified"]) == (True, "API", OLD, OLD)
+    assert (_rows(engine), _rows(engine, "news_archive")) == (NEW, OLD)
+    assert client.get("/cleanup").json()["due"]["steps"][0]["rows"] == 0, "counted anew after a run"
+    _until(lambda: channel.told)
+    [(title, message)] = channel.told
+    assert title == "dbpilot: cleanup done"
+    assert f"old news: {OLD} of {OLD} rows of news" in message
+    assert client.post("/cleanup/verify?rule=old news").json()["problems"] == []
+
+    restored = client.post("/cleanup/restore", json={"rule": "old news"}).json()
+    assert restored["restored"] == OLD
+    assert (_rows(engine), _rows(engine, "news_archive")) == (OLD + NEW, 0)
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    activities = [event.body for event in pilot._store.events("activity", now - timedelta(hours=1), now, 10)]
+    assert {"restore rule old news", "run the rule again"} <= {body["undo"] for body in activities}
+
+
+def test_what_is_cleaned_is_not_counted_among_the_applications_statements(
+    client: TestClient, engine: sa.Engine, pilot: Autopilot
+) -> None:
+    client.post("/cleanup/run?dry_run=false")
+    _until(lambda: client.get("/cleanup").json()["last_runs"])
+    assert not any("news_archive" in line.tables for line in pilot.query_stats(1, 100).patterns)
+
+
+def test_rows_on_hold_stay_until_they_are_released(client: TestClient, engine: sa.Engine) -> None:
+    hold = client.post("/cleanup/holds", json={"table": "news", "where": {"text": "n1"}, "reason": "a lawsuit"}).json()
+    assert client.post("/cleanup/run").json()["steps"][0]["rows"] == OLD - 1
+    assert [one["reason"] for one in client.get("/cleanup").json()["holds"]] == ["a lawsuit"]
+    assert client.delete(f"/cleanup/holds/{hold['id']}").json() == {"released": hold["id"]}
+    assert client.delete(f"/cleanup/holds/{hold['id']}").status_code == 404
+    assert client.post("/cleanup/run").json()["steps"][0]["rows"] == OLD
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/cleanup/run?table_name=nowhere", None, 422, "no retention rule is about 'nowhere'"),
+        ("/cleanup/restore", {"rule": "none"}, 422, "there is no retention rule 'none'"),
+        ("/cleanup/restore", {"rule": "old news", "since": "yesterday"}, 422, ""),
+        ("/cleanup/restore", {"rule": "old news"}, 409, "archive"),
+        ("/cleanup/holds", {"table": "nowhere", "reason": "x"}, 409, "nowhere"),
+        ("/cleanup/holds", {"table": "news", "where": {"colour": 1}, "reason": "x"}, 409, "colour"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_the_reason(
+    client: TestClient, engine: sa.Engine, path: str, body: dict[str, Any] | None, status: int, words: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == status
+    assert words in answer.text
+    assert _rows(engine) == OLD + NEW
+
+
+def test_only_this_machine_may_change_anything(client: TestClient, engine: sa.Engine) -> None:
+    answer = client.post("/cleanup/run?dry_run=false", headers={"X-Forwarded-For": "203.0.113.7"})
+    assert answer.status_code == 403
+    assert _rows(engine) == OLD + NEW
+
+
+def test_one_run_at_a_time_and_it_can_be_cancelled(pilot: Autopilot, engine: sa.Engine) -> None:
+    held: list[int] = []
+
+    def at_progress(*_: object) -> None:
+        if not held:
+            held.append(1)
+            with pytest.raises(RefusedError, match="runs already"):
+                pilot.cleaning.begin()
+            assert pilot.cleanup().running is not None
+            assert pilot.cleaning.cancel()
+
+    went_on = pilot.cleaning._went_on
+    pilot.cleaning._went_on = lambda progress: (went_on(progress), at_progress())  # type: ignore[assignment]
+    [result] = pilot.cleaning.run(dry_run=False).results
+    assert result.deleted == 100
+    assert result.stopped is not None
+    assert "run the rule again" in result.stopped
+    assert pilot.cleaning.cancel() is False
+    [rest] = pilot.cleaning.run(dry_run=False).results
+    assert result.deleted + rest.deleted == OLD
+
+
+def test_without_rules_there_is_nothing_to_clean(engine: sa.Engine) -> None:
+    app = FastAPI()
+    with Autopilot(engine, PilotConfig(), store=MemoryStore()) as pilot:
+        app.include_router(make_api(pilot))
+        with TestClient(app) as client:
+            assert client.get("/cleanup").json()["rules"] == []
+            assert "there are no retention rules" in client.post("/cleanup/run").json()["detail"]
+
+
+def test_a_schedule_of_the_configuration_is_kept_from_start_to_stop(engine: sa.Engine) -> None:
+    config = PilotConfig.model_validate({"retention": {"schedule": "0 2 * * 0"}})
+    with Autopilot(engine, config, store=MemoryStore(), retention=[RULE]) as pilot:
+        next_run = pilot.cleanup().next_run
+        assert next_run is not None
+        assert (next_run.weekday(), next_run.hour) == (6, 2)
+    assert pilot.cleanup().next_run is None
