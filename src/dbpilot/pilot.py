@@ -21,6 +21,7 @@ from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
 from dbpilot.history.historian import Historian
+from dbpilot.history.leases import Leases, MemoryLeases, SqlLeases, server_of
 from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import POOL_MINUTE, Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
@@ -133,6 +134,7 @@ class Autopilot:
         self._store = self._given_store or self._own_store()
         self._recorder = Recorder(queries.max_pending, at_loss=_weakly(self._ensure_alive))
         self._historian = Historian(self._store, self._clock)
+        self._own = OwnConnections(self._engine)
         self._pooling = Pooling(
             self._engine,
             self._dialect,
@@ -142,6 +144,8 @@ class Autopilot:
             self._tell,
             self._slowdown,
             lambda since, until: self._historian.ask(lambda: self._store.values(POOL_MINUTE, since, until)),
+            self._leases(),
+            self._own,
         )
         waited = self._pooling.watch.waited
         self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock, queries, waited)
@@ -168,7 +172,6 @@ class Autopilot:
             self._notify,
             self._p95_s,
         )
-        self._own = OwnConnections(self._engine)
         self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
@@ -220,6 +223,12 @@ class Autopilot:
 
     def _own_store(self) -> SqlStore:
         return SqlStore(self.config.history.url.get_secret_value(), place(self._engine.url), self.config.history)
+
+    def _leases(self) -> Leases:
+        """Where processes agree on how many connections each may have: in the history that they share."""
+        if isinstance(self._store, SqlStore):
+            return SqlLeases(self._store, server_of(self._engine.url), self._clock)
+        return MemoryLeases()
 
     def start(self) -> None:
         """Statements are watched; starting twice is starting once.
@@ -284,6 +293,7 @@ class Autopilot:
         self._detach()
         if isinstance(self._store, SqlStore):
             self._store.abandon()
+        self._pooling.abandon()
         self._wire()
         self._listener.attach()
         self._pooling.attach()

@@ -13,8 +13,11 @@ from dbpilot.alerts import Finding, pool_findings
 from dbpilot.clock import Clock
 from dbpilot.config import PoolConfig
 from dbpilot.dialects import Dialect
+from dbpilot.dialects.connections import OwnConnections
 from dbpilot.errors import RefusedError
+from dbpilot.history.leases import Leases
 from dbpilot.history.store import POOL, POOL_MINUTE, Batch, Event
+from dbpilot.pool.budget import BudgetKeeper
 from dbpilot.pool.foresight import Foresight, Remembered
 from dbpilot.pool.outlook import exhaustion_of, holders_of, slow_connect_s
 from dbpilot.pool.regulator import PoolRegulator
@@ -32,9 +35,13 @@ from dbpilot.reports.pool import (
     review_of,
     utilization_of,
 )
+from dbpilot.unsupported import Unsupported
 
 HOLDERS_SAMPLED_EVERY: Final = 16
 """Of so many checkouts one is asked where it comes from while a pool is less than half in use; then all are."""
+ANSWER_S: Final = 5.0
+RESIZING: Final = ("auto", "adaptive")
+NOT_RESIZED: Final = Unsupported("this pool is not resized, so it keeps no budget", "set DBPILOT_POOL__MODE=auto")
 IN_DETAIL_H: Final = 3.0
 """Up to so many hours are shown from samples of ten seconds, longer ranges from those of a minute."""
 
@@ -53,6 +60,8 @@ class Pooling:
         tell: Callable[[list[Finding]], None],
         slowdown: Callable[[], float | None],
         remembered: Remembered,
+        leases: Leases,
+        own: OwnConnections,
     ) -> None:
         """Touches nothing yet.
 
@@ -65,12 +74,24 @@ class Pooling:
             tell: takes what somebody may have to be told.
             slowdown: how many times longer statements take now than when the database was least busy.
             remembered: tells from the history what was asked of pools.
+            leases: what each process may have open, as the history knows it.
+            own: connections to ask the server how many it allows.
         """
         self._engine = engine
         self._config = config
         self._tell = tell
         self.watch = ConnectionWatch(engine, dialect, clock)
         self._foresight = Foresight(remembered, None if config.timezone is None else ZoneInfo(config.timezone))
+        self._leases = leases
+        capacity = dialect.capacity
+        self._no_budget = capacity if isinstance(capacity, Unsupported) else None
+        self._keeper = BudgetKeeper(
+            engine,
+            leases,
+            config,
+            clock,
+            lambda: capacity if isinstance(capacity, Unsupported) else own.run(capacity, ANSWER_S),
+        )
         self._regulator = PoolRegulator(
             engine, self.watch, config, clock, submit, self._seen, slowdown, self._foresight
         )
@@ -88,12 +109,19 @@ class Pooling:
             self._engine.pool.where = None
 
     def start(self) -> None:
-        """The pool is looked at, and sized where the configuration says so."""
+        """The pool is looked at and, where the configuration says so, sized, within what all processes share."""
+        if self._why_no_budget() is None:
+            self._keeper.start()
         self._regulator.start()
 
     def stop(self) -> None:
         """The pool stays as it is; what was seen last is with the history."""
         self._regulator.stop()
+        self._keeper.stop()
+
+    def abandon(self) -> None:
+        """After a fork: the lease is the parent's."""
+        self._leases.abandon()
 
     def ensure_alive(self) -> None:
         """Threads that died, from whatever cause, are replaced."""
@@ -102,7 +130,7 @@ class Pooling:
     @property
     def failures(self) -> int:
         """Errors of our own."""
-        return self.watch.failures + self._regulator.failures
+        return self.watch.failures + self._regulator.failures + self._keeper.failures
 
     @property
     def restarts(self) -> int:
@@ -142,6 +170,7 @@ class Pooling:
             last_review=last,
             next_review_s=self._regulator.next_review_s(),
             expected=self._foresight.expected,
+            budget=self._why_no_budget() or self._keeper.read(),
             exhaustion=left,
             holders=holders,
             recommendations=recommendations_of(reading, last, not_resized, left, holders),
@@ -169,6 +198,10 @@ class Pooling:
         if decision is None:
             raise RefusedError("nothing was seen of the pool yet")
         return review_of(decision)
+
+    def _why_no_budget(self) -> Unsupported | None:
+        """Why this pool is bounded by its own limit alone; None where it is not."""
+        return self._no_budget if self._config.mode in RESIZING else NOT_RESIZED
 
     def _seen(self, recent: Sequence[PoolSample], holds: Sequence[Hold], collected: Sequence[Hold]) -> None:
         """Somebody looked at the pool."""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from dbpilot.errors import RefusedError, RetentionError
+from dbpilot.errors import ConfigError, RefusedError, RetentionError
 from dbpilot.retention import CleanupResult, Manners, Retention, Rule
 from dbpilot.retention.session import working
 from dbpilot.retention.targets import ArchiveTarget, BatchKey
@@ -469,7 +469,7 @@ def test_a_child_that_comes_while_its_parent_goes_is_not_taken_along(engine: sa.
         writer.join()
 
     live = rows_of(engine, table)
-    assert result.error is None or "IntegrityError" in result.error
+    assert result.error is None
     with engine.connect() as connection:
         orphans = sa.select(child.c.news_id).where(child.c.news_id.not_in(sa.select(table.c.id)))
         if engine.dialect.name != "sqlite":
@@ -499,3 +499,36 @@ def test_engines_of_every_habit_are_cleaned(database_url: sa.URL, how: str, targ
     assert kept.restore("old news").restored == 250
     assert kept.verify("old news").ok
     engine.dispose()
+
+
+def test_rules_run_in_the_order_that_they_ask_for(engine: sa.Engine) -> None:
+    news_table(engine)
+    news_table(engine, name="quotes")
+    first, second = rule(after=("quotes", "not of this run")), rule(name="quotes", table="quotes")
+    assert [step.rule for step in retention(engine, first, second).plan().steps] == ["quotes", "old news"]
+    assert [step.rule for step in retention(engine, first, second).plan("news").steps] == ["old news"]
+    circle = rule(name="quotes", table="quotes", after=("old news",))
+    with pytest.raises(ConfigError, match=r"wait for each other: .* -> "):
+        retention(engine, first, circle).plan()
+    with pytest.raises(ConfigError, match="same name"):
+        retention(engine, first, rule(table="quotes"))
+    with pytest.raises(ConfigError, match="no retention rule is about 'nothing'; there are rules about: news, quotes"):
+        retention(engine, first, second).run(table="nothing", dry_run=True)
+    with pytest.raises(ConfigError, match="no retention rule 'nothing'; there are: old news"):
+        retention(engine, first).restore("nothing")
+
+
+def test_a_rule_that_fails_leaves_the_others_alone(engine: sa.Engine, tmp_path: Path) -> None:
+    table, quotes = news_table(engine), news_table(engine, name="quotes")
+    fill(engine, table, 10)
+    fill(engine, quotes, 10)
+    kept = retention(engine, rule(), rule(str(tmp_path / "archive"), name="quotes", table="quotes"))
+    month = tmp_path / "archive" / "rule=quotes" / "month=2020-01"
+    month.parent.mkdir(parents=True)
+    month.write_text("in the way")
+
+    done = kept.run(dry_run=False)
+
+    assert not done.ok
+    assert {result.rule: result.deleted for result in done.results} == {"old news": 10, "quotes": 0}
+    assert len(rows_of(engine, quotes)) == 10

@@ -295,19 +295,11 @@ def test_where_the_budget_is_no_matter_everybody_has_its_limit(url: sa.URL, sqli
 
 def test_a_pool_is_bounded_by_what_the_server_allows(server: SqlServer, url: sa.URL) -> None:
     engine = _engine(url, max_overflow=500)
-    dialect = dialect_of(engine)
-
-    def measure() -> Capacity | Unsupported:
-        own = sa.create_engine(url, poolclass=sa.NullPool)
-        with own.connect() as connection:
-            return dialect.capacity(connection)
-
-    keeper = BudgetKeeper(engine, MemoryLeases(), PoolConfig(reserve=0.5), SYSTEM, measure)
+    keeper = BudgetKeeper(engine, MemoryLeases(), PoolConfig(reserve=0.5), SYSTEM, lambda: _capacity(url))
     keeper.start()
     try:
         until(lambda: isinstance(keeper.read(), BudgetReading), "it is measured")
-        found, reading = measure(), keeper.read()
-        assert isinstance(found, Capacity)
+        found, reading = _capacity(url), keeper.read()
         assert isinstance(reading, BudgetReading)
         assert 1 <= reading.budget <= found.max_connections - found.reserved - found.max_connections // 2
     finally:
@@ -318,7 +310,9 @@ def test_a_pool_is_bounded_by_what_the_server_allows(server: SqlServer, url: sa.
 def _capacity(url: sa.URL) -> Capacity:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        found = dialect_of(engine).capacity(connection)
+        capacity = dialect_of(engine).capacity
+        assert not isinstance(capacity, Unsupported)
+        found = capacity(connection)
     assert isinstance(found, Capacity)
     return found
 
@@ -374,9 +368,7 @@ def test_a_database_may_have_a_bound_of_its_own(postgresql_url: sa.URL) -> None:
 
 
 def test_sqlite_has_no_connections_to_run_out_of(sqlite_url: sa.URL) -> None:
-    engine = sa.create_engine(sqlite_url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
-        assert isinstance(dialect_of(engine).capacity(connection), Unsupported)
+    assert isinstance(dialect_of(sa.create_engine(sqlite_url)).capacity, Unsupported)
 
 
 def test_without_a_history_the_application_goes_on(url: sa.URL, tmp_path: Path) -> None:

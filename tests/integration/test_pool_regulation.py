@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from dbpilot import Autopilot, PilotConfig
+from dbpilot.dialects.connections import OwnConnections
 from dbpilot.errors import RefusedError
 from dbpilot.history.sql_store import SqlStore
 from dbpilot.history.store import POOL_MINUTE, Batch, Event, MemoryStore
@@ -177,7 +178,7 @@ def test_an_adaptive_pool_grows_within_moments_and_shows_what_it_saw(engine: sa.
         assert "are needed at once" in report.last_review.reason
         _until(lambda: pilot.pool().checkouts.hold_p50_s is not None)
         assert pilot.pool().checkouts.connect_p50_s is not None
-    assert engine.pool.limit == 25, "the largest size, and the overflow that the engine was made with"
+    assert engine.pool.allowed == 25, "the largest size, and the overflow that the engine was made with"
 
 
 def test_a_connection_that_nobody_returned_is_alerted_of_with_its_line(engine: sa.Engine) -> None:
@@ -232,3 +233,26 @@ def test_connections_are_open_before_the_hour_at_which_they_are_usually_needed(e
 def test_a_time_zone_that_is_none_is_refused() -> None:
     with pytest.raises(ValidationError, match="did you mean Asia/Seoul"):
         PilotConfig.model_validate({"pool": {"timezone": "Asia/Soul"}})
+
+
+def test_pilots_that_share_a_history_share_the_servers_connections(postgresql_url: sa.URL, tmp_path: Path) -> None:
+    config = {"pool": {**POLICY, "budget": 8}, "history": {"url": f"sqlite:///{tmp_path}/history.sqlite3"}}
+    engines = [
+        sa.create_engine(postgresql_url, poolclass=ResizableQueuePool, pool_size=5, max_overflow=5, pool_timeout=0.5)
+        for _ in range(2)
+    ]
+    first, second = (Autopilot(engine, PilotConfig.model_validate(config)) for engine in engines)
+    with first, second:
+        _until(lambda: {getattr(one.pool().budget, "processes", 0) for one in (first, second)} == {2})
+        held = [engines[0].connect() for _ in range(4)]
+        held += [engines[1].connect() for _ in range(4)]
+        with pytest.raises(sa.exc.TimeoutError):
+            engines[0].connect()
+        for connection in held:
+            connection.close()
+    for engine in engines:
+        engine.dispose()
+
+
+def test_the_pilots_own_connections_are_had_beside_a_resizable_pool(engine: sa.Engine) -> None:
+    assert OwnConnections(engine).run(lambda connection: connection.scalar(sa.text("SELECT 7")), 1) == 7

@@ -399,7 +399,7 @@ class PoolMachine(RuleBasedStateMachine):
     def resize(self, size: int, overflow: int) -> None:
         self.pool.resize(size, overflow)
 
-    @rule(connections=st.one_of(st.none(), st.integers(1, 8)))
+    @rule(connections=st.one_of(st.none(), st.integers(0, 8)))
     def cap(self, connections: int | None) -> None:
         self.pool.cap(connections)
 

@@ -72,8 +72,8 @@ class Dialect:
     server_statements: Callable[[Connection, int], list[ServerStatement] | Unsupported]
     """What the server itself counted, by its own patterns, most time first."""
 
-    capacity: Callable[[Connection], Capacity | Unsupported]
-    """How many connections the server allows, and has."""
+    capacity: Callable[[Connection], Capacity | Unsupported] | Unsupported
+    """How many connections the server allows, and has; Unsupported where there is no server."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

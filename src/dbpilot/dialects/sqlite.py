@@ -56,15 +56,11 @@ def _server_statements(_connection: Connection, _most: int) -> Unsupported:
     return Unsupported("SQLite has no server that could count statements", "read the application's own figures")
 
 
-def _capacity(_connection: Connection) -> Unsupported:
-    return Unsupported("SQLite has no server whose connections could run out", "bound the pool by its own limit")
-
-
 DIALECT: Final = Dialect(
     syntax=SQLITE,
     product=_product,
     error_code=_error_code,
     explain=_explain,
     server_statements=_server_statements,
-    capacity=_capacity,
+    capacity=Unsupported("SQLite has no server whose connections could run out", "bound the pool by its own limit"),
 )

@@ -60,8 +60,8 @@ def adapted(samples: Sequence[PoolSample], config: PoolConfig, now: datetime, ce
     if limit is not None:
         size = min(size, limit)
     utilization = last.in_use / last.size
-    if limit != last.limit and limit is not None and last.limit is not None:
-        action: Literal["grow", "shrink"] = "grow" if limit > last.limit else "shrink"
+    if limit != last.own_limit and limit is not None and last.own_limit is not None:
+        action: Literal["grow", "shrink"] = "grow" if limit > last.own_limit else "shrink"
         return Decision(now, action, last.size, size, utilization, why_limit, limit)
     if size != last.size:
         return Decision(now, "grow" if size > last.size else "shrink", last.size, size, utilization, why_size, limit)
@@ -89,12 +89,12 @@ def _needed(samples: Sequence[PoolSample]) -> float:
 
 def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | None, str]:
     """The most connections from now on, and why; the present limit where nothing speaks for another."""
-    limit = samples[-1].limit
+    limit = samples[-1].own_limit
     if limit is None:
         return None, ""
     most, step = max(limit, ceiling or limit), next(_steps(samples), None)
     if step is not None and _was_dear(step):
-        return step.before[-1].limit, "fewer connections did less work"
+        return step.before[-1].own_limit, "fewer connections did less work"
     settled = samples if step is None else step.after[1:]  # in the first second some of the old statements end
     recent = settled[-SATURATED:]
     if len(recent) < STEADY:
@@ -134,7 +134,7 @@ class _Step:
     @property
     def is_up(self) -> bool:
         """Whether the limit was raised."""
-        return (self.before[-1].limit or 0) < (self.after[0].limit or 0)
+        return (self.before[-1].own_limit or 0) < (self.after[0].own_limit or 0)
 
     @property
     def is_undone(self) -> bool:
@@ -146,7 +146,7 @@ def _steps(samples: Sequence[PoolSample]) -> Iterator[_Step]:
     """The changes of the limit, the last one first."""
     end = len(samples)
     for number in range(len(samples) - 1, 0, -1):
-        if samples[number].limit != samples[number - 1].limit:
+        if samples[number].own_limit != samples[number - 1].own_limit:
             yield _Step(samples[max(0, number - STEADY) : number], samples[number:end])
             end = number
 

@@ -116,7 +116,7 @@ def share(need: Need, held: int, others: Sequence[Lease], budget: int) -> int:
     if grown > held:
         return grown
     due = _due(held, others, fair, owed - free)
-    return max(min(_kept(need, held, lacking - free), held - due), min(need.in_use, fair, held))
+    return max(min(_kept(need, held, fair, lacking - free), held - due), min(need.in_use, fair, held))
 
 
 def _grown(need: Need, held: int, free: int, fair: int, owed: int, lacking: int) -> int:
@@ -129,10 +129,13 @@ def _grown(need: Need, held: int, free: int, fair: int, owed: int, lacking: int)
     return held
 
 
-def _kept(need: Need, held: int, lacking: int) -> int:
-    """What is not idle; to others that lack connections, all is idle that is not needed at the moment."""
+def _kept(need: Need, held: int, fair: int, lacking: int) -> int:
+    """What is not idle; to others that lack connections, all beyond the fair share is idle that is not needed now.
+
+    Within its fair share everybody keeps what it used lately: it would ask for it again at once.
+    """
     if lacking > 0:
-        return min(held, max(need.busy, need.wanted, held - lacking))
+        return min(held, max(need.busy, need.wanted, min(need.peak, fair), held - lacking))
     return need.comfort if held > need.comfort + 1 else held  # one more or less is worth no exchange
 
 

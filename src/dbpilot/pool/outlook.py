@@ -43,7 +43,7 @@ def exhaustion_of(recent: Sequence[PoolSample], config: PoolConfig) -> Exhaustio
     limit = last.limit if last else None
     if last is None or limit is None:
         return Exhaustion("unknown", None, None, "the pool has no limit that could be reached, or cannot be counted")
-    share = last.in_use / limit
+    share = last.in_use / max(1, limit)  # a process that has no lease yet may open none
     left_s = seconds_left([sample for sample in recent if last.at - sample.at <= TREND])
     used = f"{last.in_use:.0f} of {limit} connections are in use"
     if last.in_use >= limit or last.timeouts:

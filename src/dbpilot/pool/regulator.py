@@ -86,8 +86,8 @@ class PoolRegulator:
         """The thread runs."""
         self._reviewed_at = self._clock.now()
         pool = self._engine.pool
-        if isinstance(pool, ResizableQueuePool) and pool.limit is not None:
-            self._ceiling = max(pool.limit, self._config.max_size + pool.limit - pool.size())
+        if isinstance(pool, ResizableQueuePool) and pool.allowed is not None:
+            self._ceiling = max(pool.allowed, self._config.max_size + pool.allowed - pool.size())
         self._start_thread()
 
     def ensure_alive(self) -> None:
@@ -206,6 +206,7 @@ class PoolRegulator:
         self._looked_at = ticks
         if isinstance(reading.size, Unsupported) or isinstance(reading.in_use, Unsupported):
             return
+        pool = self._engine.pool
         ended = reading.ended - before.ended
         sample = PoolSample(
             at=self._clock.now(),
@@ -227,7 +228,8 @@ class PoolRegulator:
             opened=reading.opened - before.opened,
             connect_s=reading.connect_s - before.connect_s,
             collected=reading.collected - before.collected,
-            slowdown=self._slowdown(),
+            slowdown=self._slowdown() if self._config.mode == "adaptive" else None,
+            allowed=pool.allowed if isinstance(pool, ResizableQueuePool) else None,
         )
         self._recent.append(sample)
         self._unkept.append(sample)
@@ -266,7 +268,7 @@ class PoolRegulator:
         if not isinstance(pool, ResizableQueuePool):
             return
         overflow = None if decision.limit is None else decision.limit - decision.size
-        undo = f"pool.resize({pool.size()}, {max(-1, (pool.limit or -1) - pool.size())})"
+        undo = f"pool.resize({pool.size()}, {-1 if pool.allowed is None else pool.allowed - pool.size()})"
         pool.resize(decision.size, overflow)
         self.resizes[decision.action] += 1
         self._submit(Batch(events=[_activity(decision, undo, self._process)]))

@@ -332,6 +332,11 @@ class ResizableQueuePool(Pool):
         """The most connections at once; None for no limit."""
         return int(self._limit) if self._limit < float("inf") else None
 
+    @property
+    def allowed(self) -> int | None:
+        """What size and overflow allow, whatever the cap; None for no limit."""
+        return self._size + self._max_overflow if self._max_overflow >= 0 else None
+
     def resize(self, size: int, max_overflow: int | None = None) -> None:
         """The limits are these from now on; without ``max_overflow`` that one stays.
 
@@ -364,7 +369,7 @@ class ResizableQueuePool(Pool):
         Surplus goes as it does when the pool is resized.
         """
         with self._locked():
-            self._cap = float("inf") if connections is None else max(1, connections)
+            self._cap = float("inf") if connections is None else max(0, connections)
             self._set_bounds()
             self._trim()
             self._want()
@@ -416,8 +421,7 @@ class ResizableQueuePool(Pool):
 
     def _set_bounds(self) -> None:
         """What depends on the settings, and on how busy it was, is up to date."""
-        allowed = self._size + self._max_overflow if self._max_overflow >= 0 else float("inf")
-        self._limit = min(allowed, self._cap)
+        self._limit = self._cap if self.allowed is None else min(self.allowed, self._cap)
         busy = max(self._peak, self._last_peak) if self._linger > 0 else 0
         self._kept = min(self._limit, max(self._size, busy, self._prepared) if self._size else float("inf"))
 

@@ -41,6 +41,14 @@ class PoolSample:
     slowdown: float | None = None
     """How many times longer statements took than when the database was least busy; None where too few ran."""
 
+    allowed: int | None = None
+    """What the pool's own size and overflow allow, where a budget that others share bounds the limit as well."""
+
+    @property
+    def own_limit(self) -> int | None:
+        """The limit that is this pool's to choose."""
+        return self.limit if self.allowed is None else self.allowed
+
     @property
     def demand(self) -> float:
         """Connections that were needed at once, on the average: by Little's law how often one was asked for, times how
@@ -114,6 +122,7 @@ def merged(samples: Sequence[PoolSample]) -> PoolSample:
         opened=sum(sample.opened for sample in samples),
         connect_s=sum(sample.connect_s for sample in samples),
         collected=sum(sample.collected for sample in samples),
+        allowed=last.allowed,
         slowdown=_mean((sample.slowdown, sample.checkouts) for sample in samples),
     )
 

@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from dbpilot.config import PoolMode
 from dbpilot.history.store import Event
+from dbpilot.pool.budget import BudgetReading
 from dbpilot.pool.forecast import Expectation
 from dbpilot.pool.outlook import Exhaustion, Holder
 from dbpilot.pool.regulator import sample_of
@@ -60,6 +61,8 @@ class PoolReport:
     """None where there is none."""
     expected: Expectation | None
     """The most connections that are expected within two minutes; None while too little is known of the days."""
+    budget: BudgetReading | Unsupported
+    """What all processes that share the history may have open together, and this one's part of it."""
     exhaustion: Exhaustion
     holders: list[Holder]
     """Longest first."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +16,9 @@ from dbpilot.retention.scope import PARAMETERS, Portion, Scope
 from dbpilot.retention.session import Session
 from dbpilot.retention.targets import Key
 
+Answer = TypeVar("Answer")
+
+STEADY_ATTEMPTS: Final = 5
 RANGE_ATTEMPTS: Final = 2
 """Rows that come into a range between the copy and the deletion are rare; after that they are taken by key."""
 
@@ -32,8 +35,29 @@ class Moved:
     why: tuple[str, ...] = ()
 
 
-class _ChangedMeanwhileError(Exception):
-    """Other rows would have been deleted than were copied; nothing was."""
+class ChangedMeanwhileError(RetentionError):
+    """Other rows would have been deleted than were meant; nothing was."""
+
+    def __init__(self, table: str, wanted: int, deleted: int) -> None:
+        super().__init__(
+            f"{table}: {wanted} rows were to be deleted, and {deleted} would have been; nothing was deleted, run the "
+            "rule again"
+        )
+
+
+def steadily(work: Callable[[], Answer]) -> Answer:
+    """The work's answer; done again where a row, or a child of one, came in between two of its statements: the next
+    time they see it.
+
+    Raises:
+        ChangedMeanwhileError: that happened every time.
+    """
+    for _ in range(STEADY_ATTEMPTS - 1):
+        try:
+            return work()
+        except ChangedMeanwhileError:
+            continue
+    return work()
 
 
 @dataclass(slots=True)
@@ -73,7 +97,7 @@ class Beside:
         for _ in range(RANGE_ATTEMPTS):
             try:
                 return self.session.persistently(lambda: self._moved(portion, self.scope.due))
-            except _ChangedMeanwhileError:
+            except ChangedMeanwhileError:
                 continue
             except IntegrityError:
                 return self._one_after_another(portion)
@@ -86,7 +110,7 @@ class Beside:
             copied = self._copy(connection, condition)
             deleted = _deleted(connection, self.scope.live, condition)
             if copied != deleted:
-                raise _ChangedMeanwhileError
+                raise ChangedMeanwhileError(self.scope.live.table.name, copied, deleted)
             if copied:
                 self._note(connection, portion, copied)
         return Moved(copied, copied, deleted)
@@ -120,12 +144,13 @@ class Beside:
         return moved
 
     def _by_key(self, keys: Sequence[Key]) -> Moved:
-        return self.session.persistently(lambda: self._by_key_once(keys))
+        return steadily(lambda: self.session.persistently(lambda: self._by_key_once(keys)))
 
     def _by_key_once(self, keys: Sequence[Key]) -> Moved:
         live = self.scope.live
         with self.session.transaction() as connection:
-            chosen = self.scope.keys(sa.and_(one_of(live.key, keys), self.scope.due)).with_for_update()
+            lock(connection, live, one_of(live.key, keys))
+            chosen = self.scope.keys(sa.and_(one_of(live.key, keys), self.scope.due))
             locked = [tuple(row) for row in connection.execute(chosen)]
             if not locked:
                 return Moved()
@@ -136,10 +161,7 @@ class Beside:
             gone = [*fresh, *same]
             deleted = _deleted(connection, live, sa.and_(one_of(live.key, gone), self.scope.due)) if gone else 0
             if copied != len(fresh) or deleted != len(gone):
-                raise RetentionError(
-                    f"{live.table.name}: {len(gone)} rows were to be moved, and {deleted} would have been deleted; "
-                    "nothing was done, run the rule again"
-                )
+                raise ChangedMeanwhileError(live.table.name, len(gone), deleted)
             if copied:
                 self._note(connection, Portion(fresh[0], fresh[-1]), copied)
         left = len(there) - len(same)
@@ -178,3 +200,9 @@ def added(one: Moved, other: Moved) -> Moved:
 
 def _deleted(connection: sa.Connection, live: Live, condition: Any) -> int:
     return connection.execute(sa.delete(live.table).where(condition)).rowcount
+
+
+def lock(connection: sa.Connection, live: Live, condition: sa.ColumnElement[bool]) -> None:
+    """Nobody else changes these rows, or gives them children, so that the next statement sees what will be."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(sa.select(*live.key).where(condition).order_by(*live.key).with_for_update()).all()

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from dbpilot.errors import RetentionError
-from dbpilot.retention.beside import Moved
+from dbpilot.retention.beside import ChangedMeanwhileError, Moved, lock
 from dbpilot.retention.conditions import one_of
 from dbpilot.retention.digest import Digest, digest_of, row_checksum
 from dbpilot.retention.journal import Entry, Journal, State
@@ -63,11 +63,15 @@ class Elsewhere:
             if digest is None:
                 continue
             delete = partial(self._delete, entry, portion, rows, digest, exact=bool(left))
-            changed = self.session.persistently(delete)
+            try:
+                changed = self.session.persistently(delete)
+            except ChangedMeanwhileError:
+                continue
             if not changed:
                 return _moved(len(rows), left)
             left.update(dict.fromkeys(changed, CHANGED))
-        moved = self._move_locked(entry, portion, [key for key in rows if key not in left], left)
+        keys = [key for key in rows if key not in left]
+        moved = self._move_locked(entry, portion, keys, left)
         if not moved:
             self._forget(entry)
         return _moved(moved, left)
@@ -77,7 +81,8 @@ class Elsewhere:
         live, wanted = self.scope.live, set(keys)
         condition = sa.and_(portion.condition(live), self.scope.due)
         with self.session.transaction() as connection:
-            found = connection.execute(self.portable.read(condition).with_for_update()).all()
+            lock(connection, live, portion.condition(live))
+            found = connection.execute(self.portable.read(condition)).all()
             rows = {key: row for row in found if (key := self.portable.key_of(row)) in wanted}
             left.update(dict.fromkeys(wanted - set(rows), CHANGED))
             digest = self._write(entry.batch, rows, left) if rows else None
@@ -198,10 +203,7 @@ class Elsewhere:
             conditions = [sa.and_(one_of(live.key, part), self.scope.due) for part in chunks(keys, len(live.key))]
         deleted = sum(connection.execute(sa.delete(live.table).where(each)).rowcount for each in conditions)
         if deleted != wanted:
-            raise RetentionError(
-                f"{live.table.name}: {wanted} rows were to be deleted, and {deleted} would have been; nothing was "
-                "deleted, run the rule again"
-            )
+            raise ChangedMeanwhileError(live.table.name, wanted, deleted)
 
     def _forget(self, entry: Entry) -> None:
         self.target.forget(entry.batch, self.portable.table)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -246,8 +247,8 @@ class FromElsewhere(_Back):
                 yield rows[start : start + ROWS_AT_ONCE]
 
     def _archived_twice(self) -> set[Key]:
-        """The keys of which files have several rows, as happens when a key is used again: to take one of them out of the
-        archive would take all. Only where batches overlap are all keys looked at, and remembered."""
+        """The keys of which files have several rows, as happens when a key is used again: to take one of them out of
+        the archive would take all. Only where batches overlap are all keys looked at, and remembered."""
         with self.session.reading() as connection:
             batches = Journal(connection).batches(self.rule.name, self.target.name)
         if self.rule.kind != "files" or not _overlap([entry.keys for entry in batches]):
@@ -301,7 +302,7 @@ def _overlap(spans: Sequence[Sequence[Key]]) -> bool:
     """Whether a key may lie in two of these; the order of text is the database's own, so of text it always may."""
     if any(isinstance(part, str) for keys in spans for part in keys[0]):
         return True
-    ordered = sorted(spans)
+    ordered = sorted(spans, key=itemgetter(0))
     return any(one[-1] >= other[0] for one, other in pairwise(ordered))
 
 
