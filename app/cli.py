@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from app.errors import DatabaseFailed, ExitCode, FinstageError, UnusableInput
 from app.progress import Progress
@@ -25,14 +26,60 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
     from app.market.ingest.rows import BadRow, Counts
+    from dbpilot.cli.desk import Host
 
 GRACE_S = 10
 """How long requests that are under way may take to end after Ctrl-C."""
+
+
+class Cleanup(TyperGroup):
+    """dbpilot's commands about retention, with Finstage's database and rules; made when one of them is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        return _cleanup().list_commands(ctx)  # type: ignore[no-any-return]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of this name."""
+        return _cleanup().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: Any) -> Any:
+        """The command was run; what dbpilot cannot do, or refuses, is said in one line."""
+        from dbpilot import PilotError
+        from dbpilot.cli.main import exit_code_of
+
+        try:
+            return super().invoke(ctx)
+        except PilotError as error:
+            say(f"finstage: {error}")
+            raise typer.Exit(exit_code_of(error)) from None
+
+
+def _cleanup() -> Any:
+    from dbpilot.cli.cleanup import make_cleanup
+
+    return typer.main.get_command(make_cleanup(_cleanup_host))
+
+
+def _cleanup_host() -> "Host":
+    from dbpilot.cli.desk import Host
+
+    _settings()
+    from app.common.infra.database.config.database_config import engine
+    from app.common.infra.database.maintenance.data_cleanup import RULES
+    from app.common.infra.database.monitoring.query_monitor import pilot_config
+
+    return Host("finstage", engine, RULES, pilot_config())
+
 
 # Tracebacks without the values of variables, which may be secret.
 finstage = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 imports = typer.Typer(no_args_is_help=True, help="Bring in data of your own: prices or news.")
 finstage.add_typer(imports, name="import")
+finstage.add_typer(
+    typer.Typer(no_args_is_help=True, cls=Cleanup, help="Retention: what is old is archived, and only then deleted."),
+    name="cleanup",
+)
 
 File = Annotated[Path, typer.Argument(help="The file; docs/data.md shows its formats.", show_default=False)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row and change nothing.")]

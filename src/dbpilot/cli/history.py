@@ -1,15 +1,16 @@
 """The history as somebody sees it who only looks: nothing is created, nothing brought up to date."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Connection, Engine, NullPool, Select, create_engine, func, inspect, make_url, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
+from dbpilot.cli.urls import engine_at, reason
 from dbpilot.errors import ConfigError, StoreError
 from dbpilot.history import schema
 from dbpilot.history.sql_store import SILENCE, place
@@ -29,13 +30,8 @@ class History:
             ConfigError: the URL cannot be read, or its driver is not installed. The message never repeats the URL,
                 which may carry a password.
         """
-        try:
-            self._url = make_url(url)
-            self._engine = _engine(self._url)
-        except (SQLAlchemyError, ValueError):
-            raise ConfigError("the history's URL cannot be read; write it as SQLAlchemy does") from None
-        except ImportError as error:
-            raise ConfigError(f"the history's URL asks for a driver that is not installed: {error}") from None
+        self._engine = engine_at(url, "the history's", _engine)
+        self._url = make_url(url)
         self.place = place(self._url)
 
     def databases(self) -> list[str]:
@@ -45,6 +41,23 @@ class History:
         with self._connection() as connection:  # in steps through the index: DISTINCT would read all of it
             while (one := connection.scalar(query.where(column > found[-1]) if found else query)) is not None:
                 found.append(one)
+        return found
+
+    def chosen(self, wanted: str | None) -> Sequence[str]:
+        """The databases that are meant: all of them, or the one that is called so.
+
+        Raises:
+            ConfigError: no database, or more than one, is called so.
+            StoreError: the history cannot be read.
+        """
+        known = self.databases()
+        if wanted is None or wanted in known:
+            return known if wanted is None else [wanted]
+        found = [database for database in known if wanted in database]
+        if len(found) != 1:
+            which = ", ".join(found or known) or "none yet"
+            how_many = "more than one" if found else "no"
+            raise ConfigError(f"'{wanted}' names {how_many} database in {self.place}; there are: {which}")
         return found
 
     def events(
@@ -83,20 +96,13 @@ class History:
                     raise StoreError(f"there is no history in {self.place}; {NAME_ANOTHER}")
                 yield connection
         except (SQLAlchemyError, OSError) as error:
-            raise StoreError(f"the history at {self.place} cannot be read: {self._reason(error)}") from None
+            raise StoreError(f"the history at {self.place} cannot be read: {reason(self._url, error)}") from None
 
     def _connect(self) -> Connection:
         try:
             return self._engine.connect()
         except TypeError as error:  # how drivers refuse an option of the URL
-            raise StoreError(f"the history at {self.place} cannot be read: {self._reason(error)}") from None
-
-    def _reason(self, error: Exception) -> str:
-        """The driver's own words, on one line, without the statement, its values and the password."""
-        original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        said = original if isinstance(original, OSError) or not original.args else original.args[-1]
-        reason = (str(said).splitlines() or [""])[0].rstrip(".")
-        return reason.replace(self._url.password, "***") if self._url.password else reason
+            raise StoreError(f"the history at {self.place} cannot be read: {reason(self._url, error)}") from None
 
 
 def _engine(url: URL) -> Engine:

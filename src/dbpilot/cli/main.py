@@ -4,9 +4,21 @@ import sys
 from typing import Final
 
 from dbpilot.cli.exit_code import ExitCode
-from dbpilot.errors import ConfigError, PilotError, StoreError
+from dbpilot.errors import (
+    ConfigError,
+    PilotError,
+    RefusedError,
+    RetentionError,
+    StoreError,
+    WatchedDatabaseError,
+)
 
 NEEDED: Final = ("typer", "rich")
+ENDINGS: Final = (
+    ((StoreError, WatchedDatabaseError, RetentionError), ExitCode.UNREACHABLE),
+    ((RefusedError,), ExitCode.REFUSED),
+    ((ConfigError,), ExitCode.USAGE),
+)
 
 
 def main() -> None:
@@ -15,7 +27,7 @@ def main() -> None:
         _run()
     except PilotError as error:
         print(f"dbpilot: {error}", file=sys.stderr)  # noqa: T201 - this is a program
-        sys.exit(_exit_code(error))
+        sys.exit(exit_code_of(error))
     except KeyboardInterrupt:
         sys.exit(ExitCode.INTERRUPTED)
 
@@ -31,10 +43,10 @@ def _run() -> None:
     program(prog_name="dbpilot")
 
 
-def _exit_code(error: PilotError) -> ExitCode:
-    if isinstance(error, StoreError):
-        return ExitCode.UNREACHABLE
-    return ExitCode.USAGE if isinstance(error, ConfigError) else ExitCode.INTERNAL
+def exit_code_of(error: PilotError) -> ExitCode:
+    """How a program ends that cannot go on because of this."""
+    known = (code for kinds, code in ENDINGS if isinstance(error, kinds))
+    return next(known, ExitCode.INTERNAL)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.live import Live
 
@@ -15,6 +14,7 @@ from dbpilot.alerts import Alert
 from dbpilot.cli.chart import Scale, chart, glyphs_for, legend
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
+from dbpilot.cli.options import AsJson, Database, HistoryUrl, changed
 from dbpilot.cli.pool_status import (
     RECENTLY,
     DatabasePools,
@@ -25,14 +25,28 @@ from dbpilot.cli.pool_status import (
     utilization,
     wait_p95_s,
 )
-from dbpilot.cli.render import Column, Heading, Part, Row, Table, ago, count, duration, print_json, rendered, say, show
+from dbpilot.cli.render import (
+    Column,
+    Heading,
+    Part,
+    Row,
+    Table,
+    ago,
+    count,
+    duration,
+    moment,
+    print_json,
+    rendered,
+    say,
+    show,
+)
 from dbpilot.cli.render import share as percent
 from dbpilot.cli.replay import Mode, Replay, World, replay, reviewed
 from dbpilot.cli.replay import as_document as replays_as_document
 from dbpilot.cli.trace_file import Trace, as_csv, read_trace
 from dbpilot.clock import SYSTEM
 from dbpilot.config import PilotConfig, PoolConfig
-from dbpilot.errors import ConfigError, StoreError
+from dbpilot.errors import StoreError
 from dbpilot.pool.sample import Decision
 from dbpilot.pool.simulation import START
 from dbpilot.pool.traces import SEED, market_day
@@ -44,17 +58,6 @@ RED: Final = "red"
 FAINT: Final = "dim"
 
 pool = typer.Typer(no_args_is_help=True, help="Connection pools: how they are, and how large they should be.")
-
-HistoryUrl = Annotated[
-    str | None,
-    typer.Option(
-        "--history", metavar="URL", help="Where the history is, as SQLAlchemy writes it (default: what DBPILOT_* says)."
-    ),
-]
-Database = Annotated[
-    str | None, typer.Option(help="Of which watched database: its place in the history, or a part of it.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 class Shape(StrEnum):
@@ -276,7 +279,7 @@ def _alerts(alerts: Sequence[Alert]) -> Iterator[Part]:
         yield from ("", Heading("open alerts"))
         columns = (Column("severity"), Column("since (UTC)"), Column("message"))
         rows = [
-            Row((alert.severity, _instant(alert.since), alert.message), RED if alert.severity == "CRITICAL" else "")
+            Row((alert.severity, moment(alert.since), alert.message), RED if alert.severity == "CRITICAL" else "")
             for alert in alerts
         ]
         yield Table(columns, rows)
@@ -286,21 +289,13 @@ def _resizes(resizes: Sequence[Resize]) -> Iterator[Part]:
     if resizes:
         yield from ("", Heading("latest resizes"))
         columns = tuple(Column(name) for name in ("at (UTC)", "process", "what", "why", "undo"))
-        rows = [Row((_instant(one.at), one.process, one.what, one.why, one.undo)) for one in resizes[:SHOWN_RESIZES]]
+        rows = [Row((moment(one.at), one.process, one.what, one.why, one.undo)) for one in resizes[:SHOWN_RESIZES]]
         yield Table(columns, rows)
-
-
-def _instant(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _policy(given: dict[str, Any]) -> PoolConfig:
     """The environment's policy, with what was given on the command line."""
-    configured = PilotConfig.from_env().pool.model_dump()
-    try:
-        return PoolConfig.model_validate({**configured, **{k: v for k, v in given.items() if v is not None}})
-    except ValidationError as error:
-        raise ConfigError(error.errors(include_input=False)[0]["msg"].removeprefix("Value error, ")) from None
+    return changed(PilotConfig.from_env().pool, {k: v for k, v in given.items() if v is not None})
 
 
 def _replayed(trace: Trace, mode: Mode, config: PoolConfig, world: World) -> Replay:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from dbpilot.alerts import ALERT, SIGHTINGS, Alert, alerts_of
 from dbpilot.cli.history import History
+from dbpilot.cli.render import written
 from dbpilot.config import AlertsConfig
-from dbpilot.errors import ConfigError
 from dbpilot.history.store import POOL, Event
 from dbpilot.pool.regulator import ACTIVITY, sample_of
 from dbpilot.pool.sample import PoolSample
@@ -78,19 +78,7 @@ def pools_of(
         ConfigError: no database, or more than one, is called so.
         StoreError: the history cannot be read.
     """
-    chosen = _chosen(history.databases(), wanted, history.place)
-    return [_pools(history, database, hours, now, alerts) for database in chosen]
-
-
-def _chosen(known: Sequence[str], wanted: str | None, where: str) -> Sequence[str]:
-    if wanted is None or wanted in known:
-        return known if wanted is None else [wanted]
-    found = [database for database in known if wanted in database]
-    if len(found) != 1:
-        which = ", ".join(found or known) or "none yet"
-        how_many = "more than one" if found else "no"
-        raise ConfigError(f"'{wanted}' names {how_many} database in {where}; there are: {which}")
-    return found
+    return [_pools(history, database, hours, now, alerts) for database in history.chosen(wanted)]
 
 
 def _pools(history: History, database: str, hours: float, now: datetime, config: AlertsConfig) -> DatabasePools:
@@ -198,8 +186,3 @@ def wait_p95_s(sample: PoolSample) -> float | None:
 def utilization(sample: PoolSample) -> float | None:
     """The share of the size that was in use; None for a pool without a size."""
     return sample.in_use / sample.size if sample.size else None
-
-
-def written(at: datetime) -> str:
-    """The instant as JSON has it."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from dbpilot.cli.cleanup import make_cleanup
 from dbpilot.cli.pool import pool
 
 # Tracebacks without the values of variables, which may be secret.
 program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 program.add_typer(pool, name="pool")
+program.add_typer(make_cleanup(), name="cleanup")
 
 
 def _show_version(wanted: bool) -> None:
@@ -24,8 +26,8 @@ def _dbpilot(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """A database that looks after itself: what its pilots saw, asked from a shell.
+    """A database that looks after itself: what its pilots saw, and what they do, from a shell.
 
-    The history that they write is read, and no running service is asked. DBPILOT_HISTORY__URL names it; without that
-    it is var/dbpilot.sqlite3.
+    No running service is asked. DBPILOT_HISTORY__URL names the history that pilots write; without that it is
+    var/dbpilot.sqlite3. Whatever changes a database is a dry run until --yes.
     """
