@@ -2,18 +2,21 @@
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dbpilot.clock import Clock
 from dbpilot.config import RetentionConfig
+from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import own_engine, why_alone
-from dbpilot.errors import PilotError, RefusedError
+from dbpilot.errors import PilotError, RefusedError, WatchedDatabaseError
 from dbpilot.history.store import Batch, Event
 from dbpilot.reports.cleanup import (
     CLEANUP,
@@ -77,6 +80,7 @@ class Cleaning:
             p95_s: the application's present p95 in seconds; None where too little runs.
         """
         self._engine = engine
+        self._dialect = dialect_of(engine)
         self._config = config
         self._clock = clock
         self._submit = submit
@@ -144,7 +148,8 @@ class Cleaning:
         Raises:
             PilotError: the rules cannot be run on this database; says why.
         """
-        return self._retention().plan(table)
+        with self._asked():
+            return self._retention().plan(table)
 
     def run(self, table: str | None = None, *, dry_run: bool, by: str = "a caller") -> CleanupFinished:
         """The rules are run now, in the caller's thread; in a dry run nothing is changed, remembered or told.
@@ -154,7 +159,8 @@ class Cleaning:
             PilotError: the run could not begin; says why.
         """
         if dry_run:
-            return self._retention().run(table=table, dry_run=True)
+            with self._asked():
+                return self._retention().run(table=table, dry_run=True)
         self._begin(table)
         return self._work(table, by, self._cancel)
 
@@ -187,23 +193,27 @@ class Cleaning:
         by: str = "a caller",
     ) -> RestoreResult:
         """Archived rows are live again; see :meth:`dbpilot.retention.Retention.restore`."""
-        result = self._retention().restore(rule, since=since, until=until, keys=keys)
+        with self._asked():
+            result = self._retention().restore(rule, since=since, until=until, keys=keys)
         self._activity(by, f"restored {result.restored} rows of {result.table}", f"rule {rule}", "run the rule again")
         return result
 
     def verify(self, rule: str) -> VerifyResult:
         """The archive was compared with what was put there; see :meth:`dbpilot.retention.Retention.verify`."""
-        return self._retention().verify(rule)
+        with self._asked():
+            return self._retention().verify(rule)
 
     def hold(self, table: str, where: dict[str, Any] | None, reason: str, by: str = "a caller") -> Hold:
         """These rows, or the whole table, stay until the hold is released."""
-        held = self._retention().hold(table, where, reason=reason)
+        with self._asked():
+            held = self._retention().hold(table, where, reason=reason)
         self._activity(by, f"hold {held.id} on {table}", reason, f"release hold {held.id}")
         return held
 
     def release(self, hold_id: int, by: str = "a caller") -> bool:
         """The hold is over; False if there was none of this number."""
-        released = self._retention().release(hold_id)
+        with self._asked():
+            released = self._retention().release(hold_id)
         if released:
             self._activity(by, f"released hold {hold_id}", "asked for", "hold the rows again")
         return released
@@ -220,7 +230,7 @@ class Cleaning:
             rules=[rule_report(rule) for rule in self._rules],
             due=due,
             due_error=due_error,
-            running=self._now_running(),
+            running=self.running(),
             schedule=None if schedule is None else self._config.schedule,
             next_run=None if schedule is None else schedule.next_run,
             notices=notices,
@@ -228,6 +238,19 @@ class Cleaning:
             last_runs=runs_of(events),
             history_error=history_error,
         )
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """What the driver raises inside is told as an error of ours, without its words: they repeat values.
+
+        Raises:
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        try:
+            yield
+        except SQLAlchemyError as error:
+            original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            raise WatchedDatabaseError(f"the watched database: {self._dialect.error_class(original)}") from None
 
     def _retention(self) -> Retention:
         """The rules on connections of our own.
@@ -249,7 +272,8 @@ class Cleaning:
 
     def _holds(self) -> list[Hold]:
         try:
-            return self._retention().holds() if self._rules else []
+            with self._asked():
+                return self._retention().holds() if self._rules else []
         except PilotError:  # the same error is told of what is due
             return []
 
@@ -264,7 +288,8 @@ class Cleaning:
                     self._due = now, None, str(error)
             return self._due[1:]
 
-    def _now_running(self) -> CleanupRunning | None:
+    def running(self) -> CleanupRunning | None:
+        """The run that goes on in this process, and how far it is; None while there is none."""
         with self._lock:
             if self._running is None:
                 return None
@@ -293,7 +318,8 @@ class Cleaning:
         """The run, from its beginning to the message that it is over."""
         started = self._clock.now()
         try:
-            finished = self._retention().run(table=table, dry_run=False, manners=self._manners(started, stop))
+            with self._asked():
+                finished = self._retention().run(table=table, dry_run=False, manners=self._manners(started, stop))
         except PilotError as error:
             self._over(CleanupFinished(False, started, self._clock.now(), ()), by, str(error))
             raise

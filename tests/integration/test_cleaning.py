@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from dbpilot import Autopilot, PilotConfig
-from dbpilot.errors import RefusedError
+from dbpilot.errors import RefusedError, WatchedDatabaseError
 from dbpilot.history.store import MemoryStore
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.retention import Rule
@@ -194,3 +195,19 @@ def test_a_schedule_of_the_configuration_is_kept_from_start_to_stop(engine: sa.E
         assert next_run is not None
         assert (next_run.weekday(), next_run.hour) == (6, 2)
     assert pilot.cleanup().next_run is None
+
+
+def test_a_dead_database_is_told_remembered_and_no_defect_of_the_server(tmp_path: Path, channel: Channel) -> None:
+    nowhere = sa.create_engine(f"sqlite:///{tmp_path}/missing/file", poolclass=ResizableQueuePool)
+    app = FastAPI()
+    with Autopilot(nowhere, PilotConfig(), store=MemoryStore(), notifier=channel, retention=[RULE]) as pilot:
+        app.include_router(make_api(pilot))
+        with TestClient(app) as client:
+            answer = client.post("/cleanup/run")
+            assert answer.status_code == 503
+            assert "OperationalError" in answer.json()["detail"]
+            assert "OperationalError" in client.get("/cleanup").json()["due_error"]
+        with pytest.raises(WatchedDatabaseError):
+            pilot.cleaning.run(dry_run=False)
+        assert [title for title, _ in channel.told] == ["dbpilot: cleanup not finished"]
+        assert [run.ok for run in pilot.cleanup().last_runs] == [False]

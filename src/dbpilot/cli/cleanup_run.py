@@ -58,7 +58,7 @@ def _at_its_end(result: CleanupResult) -> CleanupProgress:
 def _watch(run: Future[CleanupFinished], cleaning: Cleaning, show: Shown, interruption: Interruption) -> None:
     told = False
     while not wait([run], LOOK_EVERY_S).done:
-        running = cleaning._now_running()
+        running = cleaning.running()
         show.update([] if running is None else running.progress)
         if interruption.asked:
             cleaning.cancel()  # again and again: before it has begun there is nothing to cancel

@@ -32,7 +32,7 @@ class HoldRequest(BaseModel):
 
     table: str = Field(max_length=255)
     where: dict[str, Any] | None = None
-    reason: str = Field(min_length=1, max_length=1000)
+    reason: str = Field(min_length=1, max_length=500)
 
 
 class Begun(BaseModel):
