@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import count
 from typing import Any, Final, Protocol
 
 import sqlalchemy as sa
@@ -30,7 +28,7 @@ from dbpilot.history.store import MemoryStore
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.pool.simulation import Request
 from dbpilot.pool.traces import SEED, market_day
-from dbpilot.pooling import where_asked
+from dbpilot.pooling import HolderWatch
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 
 CONNECT_S: Final = 0.015
@@ -249,7 +247,7 @@ def checkouts() -> Iterator[Figure]:
     classes = {"QueuePool": sa.QueuePool, "ours": ResizableQueuePool}
     pools: dict[str, Any] = {name: of(_Driver, pool_size=5, max_overflow=0) for name, of in classes.items()}
     pools["watched"] = ResizableQueuePool(_Driver, pool_size=5, max_overflow=0)
-    pools["watched"].where = partial(where_asked, count())
+    pools["watched"].where = HolderWatch()
     alone: dict[str, list[float]] = {name: [] for name in pools}
     for _ in range(30):
         for name, pool in pools.items():

@@ -4,7 +4,8 @@ python -m benchmarks.saturation [--clients 50] [--each 6] [--databases postgresq
 
 Fifty clients ask a database that two of them keep busy: first with statements that only compute, then with updates of
 one and the same row. Pools of fixed sizes are measured one after the other, then the adaptive one, which begins with
-twenty connections and a few seconds of light load. The time in the database is the time of the execute call.
+twenty connections and a few seconds of light load. All are watched by a pilot, which takes the same cores. The time in
+the database is the time of the execute call.
 """
 
 import argparse
@@ -109,8 +110,9 @@ def _engine(url: sa.URL, size: int, overflow: int) -> sa.Engine:
 
 def _fixed(url: sa.URL, statement: str, size: int, clients: int, each_s: float) -> tuple[float, float]:
     engine = _engine(url, size, 0)
+    config = PilotConfig.model_validate({"pool": {"mode": "off"}})
     try:
-        with Clients(engine, statement, clients) as asking:
+        with Autopilot(engine, config, store=MemoryStore()), Clients(engine, statement, clients) as asking:
             time.sleep(1)
             return asking.measured(each_s)
     finally:

@@ -1,9 +1,8 @@
 """The connection pool of one process: watched, sized, and asked about."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import partial
-from itertools import count
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -37,8 +36,10 @@ from dbpilot.reports.pool import (
 )
 from dbpilot.unsupported import Unsupported
 
-HOLDERS_SAMPLED_EVERY: Final = 16
-"""Of so many checkouts one is asked where it comes from while a pool is less than half in use; then all are."""
+LOOKS_PER_S: Final = 100
+"""How often a checkout is asked where it comes from; a look takes some ten microseconds."""
+BURST_S: Final = 1.0
+"""As many looks as fit into so long may be taken at once: a pool that fills in a moment is known whole."""
 ANSWER_S: Final = 5.0
 RESIZING: Final = ("auto", "adaptive")
 NOT_RESIZED: Final = Unsupported("this pool is not resized, so it keeps no budget", "set DBPILOT_POOL__MODE=auto")
@@ -100,7 +101,7 @@ class Pooling:
         """Connections are counted; a resizable pool knows where its connections are asked for."""
         self.watch.attach()
         if isinstance(self._engine.pool, ResizableQueuePool):
-            self._engine.pool.where = partial(where_asked, count())
+            self._engine.pool.where = HolderWatch()
 
     def detach(self) -> None:
         """Nothing is counted any more."""
@@ -209,12 +210,22 @@ class Pooling:
         self._tell(pool_findings(left, holders, collected, slow_connect_s(recent, self._config)))
 
 
-def where_asked(asked: Iterator[int], pool: ResizableQueuePool) -> str | None:
-    """The application's line that asks for a connection now, when it is this one's turn to be looked at."""
-    if next(asked) % HOLDERS_SAMPLED_EVERY and 2 * pool.checkedout() < pool.size():
-        return None
-    try:
-        frame = calling_frame()
-    except Exception:  # noqa: BLE001 - the border to the application: it gets its connection
-        return None
-    return frame.callsite if frame else None
+class HolderWatch:
+    """Knows which lines of the application ask for connections: all of them, up to so many a second."""
+
+    def __init__(self) -> None:
+        self._spent_until = 0.0
+        """Until then all looks are spent that there may be."""
+
+    def __call__(self, _pool: ResizableQueuePool) -> str | None:
+        """The line that asks for a connection now; None where that is not looked at."""
+        now = time.monotonic()
+        spent_until = max(self._spent_until, now)
+        if spent_until - now > BURST_S:
+            return None
+        self._spent_until = spent_until + 1 / LOOKS_PER_S  # another thread may do so too: that is one look more
+        try:
+            frame = calling_frame()
+        except Exception:  # noqa: BLE001 - the border to the application: it gets its connection
+            return None
+        return frame.callsite if frame else None

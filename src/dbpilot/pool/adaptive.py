@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Final, Literal
 
@@ -32,7 +33,7 @@ SATURATED: Final = 5
 SHRINK_AFTER: Final = timedelta(seconds=10)
 """The size follows the largest demand of this time, so it shrinks only after so long."""
 PAUSE: Final = timedelta(seconds=30)
-"""After a step down was taken back, the next one waits for so long; after another, twice as long."""
+"""After a step was taken back, the next one that way waits for so long; after another, twice as long."""
 SLOW: Final = 1.6
 """From this slowdown on the database is saturated; a statement takes so many times longer than at its best."""
 WELL: Final = 1.25
@@ -42,7 +43,9 @@ SHARED: Final = 3
 HEADROOM: Final = 1.25
 """What is left above the operating point, so that the database never idles while somebody waits."""
 WORTH: Final = 0.93
-"""A step down after which less than this share of the work is done is taken back."""
+"""A step down after which less than this share of the work is done is taken back,"""
+MORE: Final = 1.02
+"""and one up after which not so many times the work is."""
 STEADY: Final = 4
 """Samples that tell how much work is done at one limit."""
 
@@ -92,15 +95,16 @@ def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | No
     limit = samples[-1].own_limit
     if limit is None:
         return None, ""
-    most, step = max(limit, ceiling or limit), next(_steps(samples), None)
-    if step is not None and _was_dear(step):
-        return step.before[-1].own_limit, "fewer connections did less work"
+    most, steps = max(limit, ceiling or limit), list(_steps(samples))
+    step = steps[0] if steps else None
+    if step is not None and _was_vain(step):
+        return _taken_back(step, limit)
     settled = samples if step is None else step.after[1:]  # in the first second some of the old statements end
     recent = settled[-SATURATED:]
     if len(recent) < STEADY:
         return limit, ""
     slowdown = _slowdown(recent)
-    if all(_is_slow(sample) for sample in recent) and slowdown is not None and not _is_paused(samples, step):
+    if all(_is_slow(sample) for sample in recent) and slowdown is not None and not _is_paused(steps, up=False):
         fewer = max(1, math.ceil(fmean(sample.in_use for sample in recent) / slowdown * HEADROOM))
         if fewer < limit:
             return fewer, f"statements take {slowdown:.1f} x as long as at their best: fewer at once do as much"
@@ -108,7 +112,7 @@ def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | No
         return (most, "nobody waits: there is room for a burst") if limit < most else (limit, "")
     if not all(_is_full(sample) for sample in recent):
         return limit, ""
-    if slowdown is not None and slowdown <= WELL and limit < most:
+    if slowdown is not None and slowdown <= WELL and limit < most and not _is_paused(steps, up=True):
         more = min(most, math.ceil(limit * HEADROOM))
         return more, f"callers wait, and statements take only {slowdown:.1f} x as long as at their best"
     if limit > 1 and not any(_is_light(sample, limit) for sample in samples):
@@ -116,12 +120,19 @@ def _limit(samples: Sequence[PoolSample], ceiling: int | None) -> tuple[int | No
     return limit, ""
 
 
-def _is_paused(samples: Sequence[PoolSample], step: "_Step | None") -> bool:
-    """Whether a step down was taken back a while ago; the more often, the longer the next one waits."""
-    if step is None or not step.is_undone:
+def _taken_back(step: "_Step", limit: int) -> tuple[int, str]:
+    """The limit after a step that was not worth it; after one down not quite as high as before: there was a reason."""
+    if step.is_up:
+        return step.was, "more connections did no more work"
+    return min(step.was, 2 * limit), "fewer connections did less work"
+
+
+def _is_paused(steps: Sequence["_Step"], *, up: bool) -> bool:
+    """Whether a step in this direction was taken back a while ago; the more often, the longer the next one waits."""
+    taken_back = [later for later, earlier in pairwise(steps) if earlier.is_up == up and later.takes_back(earlier)]
+    if not taken_back:
         return False
-    undone = sum(one.is_undone for one in _steps(samples))
-    return samples[-1].at - step.after[0].at < PAUSE * (1 << (undone - 1))
+    return steps[0].after[-1].at - taken_back[0].after[0].at < PAUSE * (1 << (len(taken_back) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +143,18 @@ class _Step:
     after: Sequence[PoolSample]
 
     @property
-    def is_up(self) -> bool:
-        """Whether the limit was raised."""
-        return (self.before[-1].own_limit or 0) < (self.after[0].own_limit or 0)
+    def was(self) -> int:
+        """The limit before."""
+        return self.before[-1].own_limit or 0
 
     @property
-    def is_undone(self) -> bool:
-        """Whether the limit was raised although the database was slow: a step down had not been worth it."""
-        return self.is_up and _is_full(self.before[-1]) and (_slowdown(self.before) or SLOW) > WELL
+    def is_up(self) -> bool:
+        """Whether the limit was raised."""
+        return self.was < (self.after[0].own_limit or 0)
+
+    def takes_back(self, earlier: "_Step") -> bool:
+        """Whether the earlier step had not been worth it: this one goes the other way while as much is asked for."""
+        return self.is_up != earlier.is_up and _is_full(self.before[-1])
 
 
 def _steps(samples: Sequence[PoolSample]) -> Iterator[_Step]:
@@ -151,14 +166,15 @@ def _steps(samples: Sequence[PoolSample]) -> Iterator[_Step]:
             end = number
 
 
-def _was_dear(step: _Step) -> bool:
-    """Whether it was a step down after which less work is done; told once, as soon as that is clear."""
-    if step.is_up or len(step.after) != STEADY + 1:
-        return False
+def _was_vain(step: _Step) -> bool:
+    """Whether after a step up no more work is done, or after one down less; told once, as soon as that is clear."""
     settled = step.after[1:]
-    if not all(_is_full(sample) for sample in settled):
+    if len(settled) != STEADY or not all(_is_full(sample) for sample in settled):
         return False
-    return fmean(sample.per_s for sample in settled) < WORTH * fmean(sample.per_s for sample in step.before)
+    if step.is_up and not all(_is_full(sample) for sample in step.before):
+        return False
+    did, does = (fmean(sample.per_s for sample in samples) for samples in (step.before, settled))
+    return does < (MORE if step.is_up else WORTH) * did
 
 
 def _is_full(sample: PoolSample) -> bool:

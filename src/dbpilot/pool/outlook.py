@@ -21,7 +21,7 @@ class Holder:
 
     held_s: float
     callsite: str | None
-    """Where it was asked for; None where that was not looked at: under light load it is for one in sixteen."""
+    """Where it was asked for; None where that was not looked at: beyond a hundred checkouts a second."""
     too_long: bool
 
 

@@ -95,7 +95,7 @@ class Listener:
         watch_s, sample_every, fetches = self._config.watch_s, self._config.sample_every, self._config.fetch_timing
         current_request, failed, cursor_class = CURRENT.get, self._failed, self._cursor_classes.get
 
-        def timed(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:
+        def timed(cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:  # noqa: C901 - as above
             started = ticks()
             try:
                 execute(cursor, statement, parameters, context)
@@ -121,10 +121,11 @@ class Listener:
                 if (
                     waiting % sample_every == 0
                     or execute_s >= watch_s
-                    or (waits and _connection_id(context) in waits)
                     or (request is not None and request.statements >= request.next_sample)
                 ):
                     detail = self._detail(context, statement, parameters, execute_s, request)
+                elif waits and (wait_s := waits.pop(_connection_id(context), 0.0)):
+                    detail = Detail(wait_s=wait_s)
                 else:
                     detail = None
                 if fetches and cursor.description is not None and not context.executemany:
@@ -162,7 +163,7 @@ class Listener:
     def _detail(
         self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float, request: Request | None
     ) -> Detail:
-        """What is worth knowing of a slow or sampled statement, or of one whose connection was waited for."""
+        """What is worth knowing of a slow or sampled statement."""
         if request is not None and request.statements >= request.next_sample:
             request.sampled()
         wait_s = self._waits.pop(_connection_id(context), 0.0) if self._waits else 0.0
