@@ -336,8 +336,7 @@ class Cleaning:
         return Manners(limits, self._signs, until, _Either(self._cancel, stop), self._went_on)
 
     def _signs(self, connection: Connection) -> Signs:
-        signs = read_signs(connection)
-        return Signs(signs.lag_s, signs.running, signs.lock_waits, self._p95_s())
+        return read_signs(connection, p95_s=self._p95_s)
 
     def _went_on(self, progress: CleanupProgress) -> None:
         with self._lock:

@@ -461,6 +461,31 @@ def test_a_foreign_key_that_would_take_children_along_is_refused(engine: sa.Engi
     assert rows_of(engine, child)[1][1] == 2
 
 
+def test_a_cascade_in_a_columns_own_line_is_seen_on_sqlite_too(sqlite_url: sa.URL) -> None:
+    engine = sa.create_engine(sqlite_url)
+    fill(engine, news_table(engine), 3)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            'CREATE TABLE "my comments"'
+            " (id integer PRIMARY KEY, news_id integer REFERENCES news (id) ON DELETE CASCADE)"
+        )
+    with pytest.raises(RefusedError, match="CASCADE to rows of my comments"):
+        retention(engine, rule()).plan()
+    engine.dispose()
+
+
+def test_rows_that_two_rules_mean_are_counted_for_each_and_counted_again_in_its_turn(engine: sa.Engine) -> None:
+    table = news_table(engine)
+    fill(engine, table, 10)
+    with engine.begin() as connection:
+        connection.execute(sa.update(table).where(table.c.id > 4).values(body="the same"))
+    both = retention(engine, Rule("twice", "news", duplicates=("body",)), rule())
+    plan = {step.rule: (step.rows, step.at_most) for step in both.plan().steps}
+    assert plan == {"twice": (5, False), "old news": (10, True)}
+    results = {one.rule: (one.planned, one.deleted) for one in both.run(dry_run=False).results}
+    assert results == {"twice": (5, 5), "old news": (5, 5)}
+
+
 def _comments(engine: sa.Engine, action: str | None) -> sa.Table:
     metadata = sa.MetaData()
     sa.Table("news", metadata, autoload_with=engine)

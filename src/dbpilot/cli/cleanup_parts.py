@@ -39,7 +39,7 @@ def _step(step: Step) -> Row:
             step.rule,
             step.table,
             step.target or NOWHERE,
-            count(step.rows),
+            f"{'at most ' if step.at_most else ''}{count(step.rows)}",
             size(step.bytes),
             moment(step.oldest),
             moment(step.cutoff),

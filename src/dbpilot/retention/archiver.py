@@ -16,7 +16,7 @@ from dbpilot.retention.elsewhere import Elsewhere
 from dbpilot.retention.gentle import Limits, Signs, next_size, pause_reason
 from dbpilot.retention.holds import held
 from dbpilot.retention.journal import Journal
-from dbpilot.retention.planner import Work, planned
+from dbpilot.retention.planner import Work, counted_again, planned
 from dbpilot.retention.policy import Rule
 from dbpilot.retention.portable import portable
 from dbpilot.retention.reconcile import reconcile
@@ -138,6 +138,10 @@ class _Run:
         began, tally = self.clock.ticks(), _Tally()
         result = _planned_result(work, dry_run=False)
         try:
+            if work.step.at_most:
+                with self.session.reading() as connection:
+                    work = counted_again(connection, work)
+                result = _planned_result(work, dry_run=False)
             result = self._run(work, tally, result)
         except SQLAlchemyError as error:
             result = replace(result, error=self._said(error))

@@ -10,7 +10,7 @@ from sqlalchemy.engine.interfaces import ReflectedForeignKeyConstraint
 
 from dbpilot.errors import RefusedError
 
-MADE_BY_US: Final = ("dbpilot_archive_journal", "dbpilot_holds")
+MADE_BY_US: Final = ("dbpilot_archive_journal", "dbpilot_holds", "dbpilot_locks")
 TAKING: Final = ("CASCADE", "SET NULL", "SET DEFAULT")
 """What a foreign key may do to the children of a row that is deleted, other than refusing."""
 
@@ -125,7 +125,25 @@ class Catalogue:
         if self._foreign_keys is None:
             found = self._inspector.get_multi_foreign_keys()
             self._foreign_keys = {table: list(keys) for (_, table), keys in found.items()}
+            if self._connection.dialect.name == "sqlite":
+                for table, keys in self._foreign_keys.items():
+                    self._read_deletions(table, keys)
         return self._foreign_keys
+
+    def _read_deletions(self, table: str, keys: Sequence[ReflectedForeignKeyConstraint]) -> None:
+        """What SQLite does to rows whose parent goes; SQLAlchemy reads it only of keys that are written by themselves,
+        not of those in a column's own line."""
+        quoted = self._connection.dialect.identifier_preparer.quote_identifier(table)
+        columns: dict[int, list[str]] = {}
+        deletions: dict[int, str] = {}
+        for row in self._connection.exec_driver_sql(f"PRAGMA foreign_key_list({quoted})").mappings():
+            columns.setdefault(row["id"], []).append(row["from"])
+            deletions[row["id"]] = row["on_delete"]
+        by_columns = {tuple(names): deletions[number] for number, names in columns.items()}
+        for key in keys:
+            deletion = by_columns.get(tuple(key["constrained_columns"]))
+            if deletion is not None:
+                key.setdefault("options", {})["ondelete"] = deletion
 
 
 def reflected(connection: sa.Connection, name: str, metadata: sa.MetaData | None = None) -> sa.Table:

@@ -1,7 +1,7 @@
 """What a cleaning would do, found out by reading only; the cleaning does what is planned here."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from graphlib import CycleError, TopologicalSorter
@@ -33,7 +33,11 @@ class Step:
     target: str
     """Where the rows go, without a password; empty where they are deleted for good."""
     rows: int
-    """Exact, when it was counted: due rows that nobody holds, and that nothing points at when their turn comes."""
+    """Due rows that nobody holds, and that nothing points at when their turn comes; exact when it was counted, or at
+    most so many where ``at_most`` says so."""
+    at_most: bool
+    """An earlier rule of the run may take some of the rows, or rows of the table point at each other; they are counted
+    again when the rule's turn comes."""
     held: int
     """Rows that would go if no hold were in force."""
     needed: int
@@ -91,16 +95,23 @@ def planned(
     lives = {rule.table: catalogue.live(rule.table) for rule in rules}
     ordered = _in_order(rules, lives)
     scopes: dict[str, Scope] = {}
-    found = []
+    found: list[Work] = []
     for rule in ordered:
         live = lives[rule.table]
         _check(rule, live, scopes)
         before = {} if rule.duplicates else {child: scope for child, scope in scopes.items() if child != rule.table}
         scope = Scope(rule, live, now, tuple(held(connection, rule.table)), before)
-        found.append(Work(_step(connection, scope, target_of), scope))
+        at_most = live.refers_to_itself or any(work.step.table == rule.table for work in found)
+        found.append(Work(replace(_step(connection, scope, target_of), at_most=at_most), scope))
         if not rule.duplicates:
             scopes[rule.table] = scope
     return found
+
+
+def counted_again(connection: sa.Connection, work: Work) -> Work:
+    """The work with the rows that there are now."""
+    rows, _ = _counted(connection, work.scope)
+    return replace(work, step=replace(work.step, rows=rows))
 
 
 def _in_order(rules: Sequence[Rule], lives: dict[str, Live]) -> list[Rule]:
@@ -169,6 +180,7 @@ def _step(connection: sa.Connection, scope: Scope, target_of: TargetOf | None) -
         kind=rule.kind,
         target=target,
         rows=rows,
+        at_most=False,
         held=wanted - plain,
         needed=plain - rows,
         bytes=rows * _mean_size(connection, live, scope.expected) if rows else 0,
