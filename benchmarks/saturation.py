@@ -29,7 +29,7 @@ SETTLE_S: Final = 25.0
 """Given to the adaptive pool before it is measured."""
 COMPUTE: Final = {
     "postgresql": "SELECT sum(sqrt(i)) FROM generate_series(1, 12000) AS i",
-    "mariadb": "SELECT BENCHMARK(9000, SHA1('price'))",
+    "mysql": "SELECT BENCHMARK(9000, SHA1('price'))",
 }
 HOT: Final = "UPDATE hot SET n = n + 1 WHERE id = 1"
 LOADS: Final = ("statements that compute", "one hot row")
