@@ -22,10 +22,12 @@ from dbpilot.reports.cleanup import (
     CLEANUP,
     CleanupReport,
     CleanupRunning,
+    is_unique,
     rule_report,
     run_event,
     runs_of,
     space_advice,
+    uniqueness_advice,
     words_of,
 )
 from dbpilot.retention import (
@@ -343,13 +345,25 @@ class Cleaning:
             self._progress[progress.rule] = progress
 
     def _over(self, finished: CleanupFinished, by: str, error: str | None) -> None:
-        advice = space_advice(finished, self._engine.dialect.name)
+        advice = [*space_advice(finished, self._engine.dialect.name), *self._uniqueness_advice(finished)]
         events = [run_event(finished, by, self._process, advice, error)]
         self._submit(Batch(events=events))
         for result in finished.results:
             self._remember_deletion(result, by)
         ok = finished.ok and error is None
         self._notify("cleanup done" if ok else "cleanup not finished", words_of(finished, error))
+
+    def _uniqueness_advice(self, finished: CleanupFinished) -> list[str]:
+        """How it is kept true that no row is there twice, where it is true now and nothing keeps it so."""
+        clean = {one.rule for one in finished.results if not (one.error or one.stopped or one.left or one.held)}
+        rules = [rule for rule in self._rules if rule.duplicates and rule.name in clean]
+        try:
+            with self._asked():
+                return [
+                    uniqueness_advice(rule, self._own_engine) for rule in rules if not is_unique(rule, self._own_engine)
+                ]
+        except WatchedDatabaseError:  # the run is over, and was good
+            return []
 
     def _remember_deletion(self, result: CleanupResult, by: str) -> None:
         if result.deleted:

@@ -211,3 +211,17 @@ def test_a_dead_database_is_told_remembered_and_no_defect_of_the_server(tmp_path
             pilot.cleaning.run(dry_run=False)
         assert [title for title, _ in channel.told] == ["dbpilot: cleanup not finished"]
         assert [run.ok for run in pilot.cleanup().last_runs] == [False]
+
+
+def test_after_duplicates_are_gone_it_is_told_how_they_stay_away(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.update(NEWS).where(NEWS.c.id <= 3).values(text="the same"))
+    rule = Rule("twice", "news", duplicates=("text",))
+    with Autopilot(engine, PilotConfig(), store=MemoryStore(), retention=[rule]) as pilot:
+        pilot.cleaning.run(dry_run=False)
+        [advice] = pilot.cleanup().last_runs[0].advice
+        assert "this does: CREATE UNIQUE INDEX uq_news_text ON news (text)" in advice
+        with engine.begin() as connection:
+            connection.execute(sa.text(advice.split("this does: ")[1]))
+        pilot.cleaning.run(dry_run=False)
+        assert pilot.cleanup().last_runs[0].advice == []

@@ -5,9 +5,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from sqlalchemy import Column, Engine, Index, MetaData, Table, inspect
+from sqlalchemy.schema import CreateIndex
+
 from dbpilot.history.store import Event
 from dbpilot.retention import CleanupFinished, CleanupProgress, CleanupResult, Hold, Plan, Rule
 
+NAME_LENGTH: Final = 63
+"""The least of what the databases allow."""
 CLEANUP: Final = "cleanup"
 """Events of this kind are cleanings that are over."""
 
@@ -56,7 +61,7 @@ class CleanupRun:
     results: list[dict[str, Any]]
     """Per rule, as :class:`dbpilot.retention.CleanupResult` has it."""
     advice: list[str]
-    """What gives the freed space back to the system, and what that costs."""
+    """What gives the freed space back to the system, and what that costs; what keeps duplicates out from now on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +153,23 @@ def space_advice(finished: CleanupFinished, dialect: str) -> list[str]:
     }[{"mariadb": "mysql"}.get(dialect, dialect)]
     freed = [one for one in finished.results if one.bytes >= WORTH_BYTES and one.deleted]
     return [f"about {one.bytes / 2**20:,.0f} MiB of {one.table} are free: {how.format(one.table)}" for one in freed]
+
+
+def is_unique(rule: Rule, engine: Engine) -> bool:
+    """Whether the database itself lets no row of the rule's table be there twice, in these columns or fewer."""
+    inspector = inspect(engine)
+    keys = [inspector.get_pk_constraint(rule.table)["constrained_columns"]]
+    keys += [key["column_names"] for key in inspector.get_unique_constraints(rule.table)]
+    keys += [index["column_names"] for index in inspector.get_indexes(rule.table) if index["unique"]]
+    return any(key and set(key) <= set(rule.duplicates) for key in keys)
+
+
+def uniqueness_advice(rule: Rule, engine: Engine) -> str:
+    """The DDL that keeps duplicates out."""
+    table = Table(rule.table, MetaData(), *(Column(name) for name in rule.duplicates))
+    index = Index(f"uq_{rule.table}_{'_'.join(rule.duplicates)}"[:NAME_LENGTH], *table.columns, unique=True)
+    ddl = CreateIndex(index).compile(engine)
+    return f"no row of {rule.table} is there twice any more, and nothing keeps it so; this does: {ddl}"
 
 
 WORTH_BYTES: Final = 64 * 2**20
