@@ -158,8 +158,8 @@ def space_advice(finished: CleanupFinished, dialect: str) -> list[str]:
 def is_unique(rule: Rule, engine: Engine) -> bool:
     """Whether the database itself lets no row of the rule's table be there twice, in these columns or fewer."""
     inspector = inspect(engine)
-    keys = [inspector.get_pk_constraint(rule.table)["constrained_columns"]]
-    keys += [key["column_names"] for key in inspector.get_unique_constraints(rule.table)]
+    keys: list[list[str | None]] = [[*inspector.get_pk_constraint(rule.table)["constrained_columns"]]]
+    keys += [[*key["column_names"]] for key in inspector.get_unique_constraints(rule.table)]
     keys += [index["column_names"] for index in inspector.get_indexes(rule.table) if index["unique"]]
     return any(key and set(key) <= set(rule.duplicates) for key in keys)
 
