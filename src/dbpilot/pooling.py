@@ -183,8 +183,9 @@ class Pooling:
     ) -> PoolHistory:
         """The pools of all processes; ``remembered`` tells what the history has of a kind, and its error."""
         in_detail = (until - since).total_seconds() <= IN_DETAIL_H * 3600
-        events, error = remembered(POOL if in_detail else POOL_MINUTE)
-        return pool_history(since, until, [*events, *self._regulator.unkept()], error)
+        kind = POOL if in_detail else POOL_MINUTE
+        events, error = remembered(kind)
+        return pool_history(since, until, [*events, *self._regulator.unkept(kind)], error)
 
     def review(self) -> PoolReview:
         """The pool is reviewed now, whenever the last review was, and resized if that comes to another size.

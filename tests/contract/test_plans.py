@@ -138,7 +138,7 @@ def test_a_forked_child_that_may_start_no_thread_gets_its_connection(
                 with engine.connect() as connection:
                     answer = connection.scalar(sa.text("SELECT 42"))
                 with engine.connect():
-                    os._exit(0 if (answer, pilot._connections.failures) == (42, 1) else 1)
+                    os._exit(0 if (answer, pilot._pooling.watch.failures) == (42, 1) else 1)
             finally:
                 os._exit(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -538,7 +538,8 @@ def test_the_database_tells_how_busy_it_is(engine: sa.Engine) -> None:
             while not (signs := read_signs(connection)).lock_waits:
                 assert time.monotonic() < deadline
                 connection.rollback()
-        assert signs.lock_waits == 1
+                time.sleep(0.3)  # MariaDB's answer stays as it is for whoever asks more often than ten times a second
+        assert signs.lock_waits >= 1, "other tests share the server"
         assert signs.running is not None
         assert signs.running >= 1
     waiter.join()

@@ -132,7 +132,7 @@ def test_every_process_shows_the_pools_of_all(engine: sa.Engine, tmp_path: Path)
     url = f"sqlite:///{tmp_path}/history.sqlite3"
     for _ in range(2):
         with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
-            _until(lambda pilot=pilot: pilot.pool_history(1).samples != [])
+            _until(lambda pilot=pilot: len(pilot._pooling._regulator.recent()) > 3)
     with Autopilot(engine, PilotConfig.model_validate({"pool": POLICY}), store=SqlStore(url, "shop")) as pilot:
         history = pilot.pool_history(1)
         assert len(history.samples) >= 2

@@ -65,7 +65,7 @@ class PoolRegulator:
         self._unkept: list[PoolSample] = []
         self._minute: list[PoolSample] = []
         self._collected: list[Hold] = []
-        self._before: PoolReading | None = None
+        self._before = watch.read()
         self._looked_at = clock.ticks()
         self._ceiling: int | None = None
         """The most connections: the largest size, and the overflow that the application allows."""
@@ -110,6 +110,7 @@ class PoolRegulator:
             self._thread = None
         with self._lock:
             self._keep()
+            self._keep_minute()
         self._release()
 
     def _release(self) -> None:
@@ -150,10 +151,11 @@ class PoolRegulator:
                 self._look()
         return list(self._recent)
 
-    def unkept(self) -> list[Event]:
-        """What was seen and is not with the history yet."""
+    def unkept(self, kind: str) -> list[Event]:
+        """What was seen and is not with the history yet, as one event of this kind."""
         with self._lock:
-            return [self._event(merged(self._unkept))] if self._unkept else []
+            seen = self._minute if kind == POOL_MINUTE else self._unkept
+            return [self._event(merged(seen), kind)] if seen else []
 
     def holds(self) -> list[Hold]:
         """Who holds connections, longest first; nobody where the pool does not say."""
@@ -199,7 +201,7 @@ class PoolRegulator:
         """One sample more, where the pool can be counted."""
         self._collected += self._watch.take_collected()
         reading, waits = self._watch.read(), self._watch.times().waits
-        before, self._before = self._before or reading, reading
+        before, self._before = self._before, reading
         p95_s = _since(self._waits_before, waits).quantile(0.95) or 0.0
         self._waits_before = waits
         ticks, looked_at = self._clock.ticks(), self._looked_at
@@ -238,11 +240,15 @@ class PoolRegulator:
     def _roll_up(self, sample: PoolSample) -> None:
         """A minute that is over goes to the history as one sample, which is kept longer than the others."""
         if self._minute and _minute_of(self._minute[0]) != _minute_of(sample):
+            self._keep_minute()
+        self._minute.append(sample)
+
+    def _keep_minute(self) -> None:
+        if self._minute:
             minute = merged(self._minute)
             self._foresight.note(minute)
             self._submit(Batch(events=[self._event(minute, POOL_MINUTE)]))
             self._minute = []
-        self._minute.append(sample)
 
     def _keep(self) -> None:
         """What was seen goes to the history as one sample."""
