@@ -21,7 +21,7 @@ from dbpilot.pool.controller import decide
 from dbpilot.pool.foresight import Foresight
 from dbpilot.pool.resizable import Hold, ResizableQueuePool
 from dbpilot.pool.sample import Decision, PoolSample, merged
-from dbpilot.pool.sampler import ConnectionWatch, PoolReading
+from dbpilot.pool.sampler import ConnectionWatch
 from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
