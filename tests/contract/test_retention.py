@@ -1,5 +1,6 @@
 """Rows leave their table on every database and for every archive, and none of them is ever lost or doubled."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from app.market.models import Base, Content, DailyPrice, SignalOutcome, Symbol, TechnicalSignal
-from dbpilot.errors import RefusedError
+from dbpilot.errors import RefusedError, RetentionError
 from dbpilot.retention import CleanupResult, Limits, Manners, Retention, Rule, Signs
 from dbpilot.retention.gentle import read_signs
 from dbpilot.retention.live import Catalogue
@@ -459,6 +460,26 @@ def test_a_foreign_key_that_would_take_children_along_is_refused(engine: sa.Engi
     assert (results["old news"].deleted, results["comments"].deleted) == (2, 0), "its comment is not due"
     assert set(rows_of(engine, table)) == {2}
     assert rows_of(engine, child)[1][1] == 2
+
+
+def test_an_archive_that_is_gone_is_not_begun_anew(engine: sa.Engine, tmp_path: Path) -> None:
+    table = news_table(engine)
+    fill(engine, table, 5)
+    kept = retention(engine, rule(str(tmp_path / "archive")))
+    assert run(kept).deleted == 5
+    (tmp_path / "archive").rename(tmp_path / "elsewhere")
+    fill(engine, table, 1, first=6)
+    [result] = kept.run(dry_run=False).results
+    assert result.error is not None
+    assert "is empty, and should hold 5 rows of rule 'old news'" in result.error
+    assert set(rows_of(engine, table)) == {6}
+    with pytest.raises(RetentionError, match="should hold 5 rows"):
+        kept.restore("old news")
+    shutil.rmtree(tmp_path / "archive")
+    (tmp_path / "elsewhere").rename(tmp_path / "archive")
+    assert run(kept).deleted == 1
+    assert kept.restore("old news").restored == 6
+    assert run(kept).deleted == 6, "an archive that was emptied on purpose is another matter"
 
 
 def test_a_cascade_in_a_columns_own_line_is_seen_on_sqlite_too(sqlite_url: sa.URL) -> None:

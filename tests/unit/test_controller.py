@@ -87,6 +87,8 @@ def test_the_time_until_the_limit_follows_the_trend() -> None:
 def test_exhaustion_is_warned_of_before() -> None:
     far, near = _samples([5.0] * 60), _samples([37.0] * 60)
     soon, reached = _samples([number / 2 for number in range(60)]), _samples([40.0] * 60)
+    begun = _samples([0.0] * 30 + [13.0] * 30)
+    assert exhaustion_of(begun, CONFIG).state == "far", "a load that begins is none that grows"
     states = [exhaustion_of(samples, CONFIG).state for samples in (far, near, soon, reached, [])]
     assert states == ["far", "near", "near", "reached", "unknown"]
     severities = [

@@ -12,6 +12,8 @@ from dbpilot.pool.sample import PoolSample, seconds_left
 TREND: Final = timedelta(seconds=60)
 SOON_S: Final = 300.0
 """A pool that is full within so long deserves a warning now."""
+WORTH_A_TREND: Final = 0.5
+"""With less of the limit in use, a load that has only just begun looks like one that grows for ever."""
 SHOWN_HOLDERS: Final = 10
 
 
@@ -51,7 +53,7 @@ def exhaustion_of(recent: Sequence[PoolSample], config: PoolConfig) -> Exhaustio
         return Exhaustion("reached", share, 0.0, f"{used}{waits}")
     if share >= config.warn_at:
         return Exhaustion("near", share, left_s, used)
-    if left_s is not None and left_s <= SOON_S:
+    if left_s is not None and left_s <= SOON_S and share >= WORTH_A_TREND:
         return Exhaustion("near", share, left_s, f"{used}, and it is full in {left_s:.0f} s at this pace")
     return Exhaustion("far", share, left_s, used)
 

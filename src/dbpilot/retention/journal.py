@@ -163,7 +163,7 @@ class Journal:
             found = found.where(journal.c.rule == rule)
         rows = checksum = 0
         of: set[str] = set()
-        for state, count, sum_, names in self._connection.execution_options(yield_per=1000).execute(found):
+        for state, count, sum_, names in self._connection.execute(found.execution_options(yield_per=1000)):
             sign = 1 if state == "done" else -1
             rows += sign * count
             checksum += sign * int(sum_ or 0)

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.errors import ConfigError, RefusedError
 from dbpilot.retention.archiver import Manners, clean
-from dbpilot.retention.elsewhere import recover
+from dbpilot.retention.elsewhere import check_is_there, recover
 from dbpilot.retention.holds import Hold, held, hold, release
 from dbpilot.retention.journal import Journal
 from dbpilot.retention.live import Catalogue, Live
@@ -88,14 +88,18 @@ class Retention:
             RetentionError: the archive failed; what came back until then is live, and the rest is archived.
         """
         chosen = self._rule(rule, since or until)
+        if since is not None and until is not None and until <= since:
+            raise ConfigError(f"from {since:%Y-%m-%d %H:%M} to before {until:%Y-%m-%d %H:%M} is no time at all")
         wanted = Wanted(since, until, None if keys is None else frozenset(map(_as_key, keys)))
         with working(self._engine) as session:
             live = self._live(session, chosen)
+            _check_keys(wanted, live)
             if chosen.kind == "beside":
                 with session.reading() as connection:
                     archive = archive_beside(connection, chosen)
                 return FromBeside(session, chosen, live, self._clock.now, archive).run(wanted)
             with self._recovered(session, chosen, live) as (target, travelling):
+                check_is_there(session, rule, target, travelling)
                 return FromElsewhere(session, chosen, live, self._clock.now, target, travelling).run(wanted)
 
     def verify(self, rule: str) -> VerifyResult:
@@ -175,6 +179,12 @@ class Retention:
             known = ", ".join(sorted({rule.table for rule in self.rules})) or "none"
             raise ConfigError(f"no retention rule is about {table!r}; there are rules about: {known}")
         return chosen
+
+
+def _check_keys(wanted: Wanted, live: Live) -> None:
+    for key in wanted.keys or ():
+        if len(key) != len(live.key_names):
+            raise ConfigError(f"a key of {live.table.name} is {', '.join(live.key_names)}; {list(key)} is none")
 
 
 def _as_key(value: Any) -> Key:

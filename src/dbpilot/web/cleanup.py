@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dbpilot.errors import ConfigError, PilotError, RefusedError
 from dbpilot.pilot import Autopilot
@@ -18,7 +18,13 @@ Answer = TypeVar("Answer")
 Table = Annotated[str | None, Query(max_length=255, description="One table only.")]
 
 
-class Restore(BaseModel):
+class Asked(BaseModel):
+    """What is not known is refused: a misspelt bound would bring everything back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Restore(Asked):
     """Which archived rows are wanted back: of a range of time, or with these keys."""
 
     rule: str = Field(max_length=255)
@@ -27,7 +33,7 @@ class Restore(BaseModel):
     keys: list[Any] | None = Field(default=None, max_length=10_000)
 
 
-class HoldRequest(BaseModel):
+class HoldRequest(Asked):
     """Rows that must stay whatever the rules say: those with these values, or the whole table."""
 
     table: str = Field(max_length=255)

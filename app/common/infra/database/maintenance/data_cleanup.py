@@ -48,7 +48,8 @@ class DataCleanupManager:
     async def run(self, table_name: str | None = None, dry_run: bool = True) -> list[CleanupResult]:
         """What each rule did, or in a dry run would do.
 
-        A run is remembered in the history, and somebody is told where ``DBPILOT_ALERTS__URLS`` says whom.
+        A run on Finstage's own engine is remembered in the history; somebody is told where ``DBPILOT_ALERTS__URLS``
+        says whom.
 
         Raises:
             dbpilot.PilotError: the run could not begin; says why.
