@@ -416,19 +416,16 @@ def test_an_archive_that_cannot_be_written_is_told_and_deletes_nothing(engine: s
     table = news_table(engine)
     fill(engine, table, 300)
     folder = tmp_path / "archive"
-    run(retention(engine, rule(str(folder), where={"id": [1, 2]})))
-    month = next(folder.glob("rule=*/month=*"))
-    for file in month.iterdir():
-        file.unlink()
-    month.rmdir()
-    month.write_text("in the way")
+    folder.mkdir()
+    in_the_way = folder / "rule=old%20news"
+    in_the_way.write_text("where the rule's files should be")
 
     result = failed(retention(engine, rule(str(folder))))
 
     assert "nothing is deleted from the live table" in str(result.error)
-    assert len(rows_of(engine, table)) == 298
-    month.unlink()
-    assert run(retention(engine, rule(str(folder)))).deleted == 298
+    assert len(rows_of(engine, table)) == 300
+    in_the_way.unlink()
+    assert run(retention(engine, rule(str(folder)))).deleted == 300
 
 
 def test_a_child_that_comes_while_its_parent_goes_is_not_taken_along(engine: sa.Engine, target: str) -> None:

@@ -222,8 +222,8 @@ def check_is_there(session: Session, rule: str, target: ArchiveTarget, portable:
         expected = journal.expected(target.name, rule).digest.rows if journal.exists else 0
     if expected > 0 and next(iter(target.rows(rule, portable.table, None, None, None)), None) is None:
         raise RetentionError(
-            f"{target.name} is empty, and should hold {expected} rows of rule {rule!r}; nothing was done. Is its disk "
-            "mounted, and is it the archive that the rule had before?"
+            f"{target.name} is empty, and should hold {expected} rows of rule {rule!r}; nothing is deleted from the "
+            "live table. Is its disk mounted, and is it the archive that the rule had before?"
         )
 
 
