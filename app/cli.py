@@ -37,7 +37,8 @@ class Cleanup(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
-        return _cleanup().list_commands(ctx)  # type: ignore[no-any-return]
+        names: list[str] = _cleanup().list_commands(ctx)
+        return names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name."""

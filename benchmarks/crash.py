@@ -197,7 +197,7 @@ def _killed(run: Callable[[], object], after_s: float | None) -> bool:
     pid = _forked(run)
     if after_s is not None:
         time.sleep(after_s)
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it was done before it could be killed
             os.kill(pid, signal.SIGKILL)
     return _wait(pid)
 

@@ -129,7 +129,7 @@ def _adaptive(url: sa.URL, statement: str, clients: int, each_s: float) -> tuple
             with Clients(engine, statement, clients) as asking:
                 time.sleep(SETTLE_S)
                 work, slow_s = asking.measured(2 * each_s)
-                return work, slow_s, engine.pool.limit or 0  # type: ignore[attr-defined]
+                return work, slow_s, engine.pool.limit or 0
     finally:
         engine.dispose()
 

@@ -12,7 +12,7 @@ from app.common.infra.database.monitoring.query_monitor import QueryMonitor
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
 from tests.acceptance.test_calls import GENERATED, IMPORTS
-from tests.support import Finstage, part
+from tests.support import Finstage, part, run_cli, run_python
 
 
 @pytest.fixture
@@ -72,14 +72,55 @@ def test_a_resize_really_resizes(finstage: Finstage) -> None:
 
 
 def test_only_archived_rows_are_deleted(env: dict[str, str]) -> None:
-    from tests.support import run_cli, run_python
-
     assert run_cli(*GENERATED, env=env).returncode == 0
-    run_python(IMPORTS + "\nasyncio.run(run_database_cleanup(engine, dry_run=False))", env)
+    body = """
+TABLES = "contents", "technical_signals", "signal_outcomes", "daily_prices"
+
+def everything(table):
+    with engine.connect() as connection:
+        found = sa.Table(table, sa.MetaData(), autoload_with=connection)
+        columns = [column for column in found.columns if column.name != "archived_at"]
+        return {row.id: tuple(row) for row in connection.execute(sa.select(*columns))}
+
+before = {table: everything(table) for table in TABLES}
+asyncio.run(run_database_cleanup(engine, dry_run=False))
+for table in TABLES:
+    live, archived = everything(table), everything(table + "_archive")
+    assert archived and not live.keys() & archived.keys(), table
+    assert {**live, **archived} == before[table], table
+"""
+    run_python(IMPORTS + body, env)
 
 
-def test_the_cron_string_is_read() -> None:
-    from app.common.infra.database.maintenance.data_cleanup import DataCleanupManager  # noqa: F401
+def test_rows_that_cannot_be_archived_are_not_deleted(env: dict[str, str]) -> None:
+    assert run_cli(*GENERATED, env=env).returncode == 0
+    body = """
+from dbpilot import PilotError
+with engine.begin() as connection:
+    connection.execute(sa.text("CREATE TABLE contents_archive (id INTEGER PRIMARY KEY, unrelated TEXT NOT NULL)"))
+before = rows()
+try:
+    results = asyncio.run(run_database_cleanup(engine, table_name="contents", dry_run=False))
+    assert any(result.error for result in results), results
+except PilotError as error:
+    print(error)
+assert rows() == before
+"""
+    run_python(IMPORTS + body, env)
+
+
+def test_the_cron_string_is_read(env: dict[str, str]) -> None:
+    body = """
+async def next_run(cron):
+    handle = await DataCleanupManager(engine).schedule_cleanup(cron)
+    handle.cancel()
+    return handle.cron.here(handle.cron.after(datetime(2025, 1, 1, tzinfo=UTC)))
+
+sunday, monday = asyncio.run(next_run("0 2 * * 0")), asyncio.run(next_run("30 3 * * 1"))
+assert (sunday.weekday(), sunday.hour, sunday.minute) == (6, 2, 0), sunday
+assert (monday.weekday(), monday.hour, monday.minute) == (0, 3, 30), monday
+"""
+    run_python(IMPORTS + body, env)
 
 
 def test_alerts_never_run_in_the_callers_thread(sqlite_url: sa.URL) -> None:

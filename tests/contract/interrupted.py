@@ -123,7 +123,7 @@ def main(root: Path, count: int) -> None:
     points = sorted(random.Random(SEED).sample(range(1, _length(rehearsal) + 1), count))
     for point in points:
         target = root / f"{point:05d}"
-        signal_number = _in_a_child(lambda target=target, point=point: _told(_beginning(target), _Lines(point)))  # type: ignore[misc]
+        signal_number = _in_a_child(lambda target=target, point=point: _told(_beginning(target), _Lines(point)))
         assert signal_number == -signal.SIGKILL, (point, signal_number)
 
 

@@ -49,13 +49,13 @@ def held(leases: Sequence[Lease]) -> list[int]:
 def test_what_one_leases_the_others_see(open_leases: Opener) -> None:
     one, other = open_leases(), open_leases()
     first = one.exchange(asks(5))
-    assert (first.mine, first.others) == (Lease(first.mine.process, 5, 1, 2, 3, BUDGET, 1), [])  # type: ignore[union-attr]
+    assert (first.mine, first.others) == (Lease(first.mine.process, 5, 1, 2, 3, BUDGET, 1), [])
     assert other.look().others == [first.mine]
     assert other.look().mine is None
     second = other.exchange(asks(7))
     assert second.others == [first.mine]
     third = one.exchange(asks(6))
-    assert (held(third.others), third.mine.connections) == ([7], 6)  # type: ignore[union-attr]
+    assert (held(third.others), third.mine.connections) == ([7], 6)
     assert held(other.look().others) == [6]
 
 
@@ -124,7 +124,7 @@ def test_an_exchange_that_fails_changes_nothing(open_leases: Opener) -> None:
     def fail(_mine: Lease | None, _others: Sequence[Lease]) -> Lease:
         raise ZeroDivisionError
 
-    with suppress(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):
         one.exchange(fail)
     assert held(other.exchange(asks(6)).others) == [5]
 

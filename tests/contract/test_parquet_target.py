@@ -649,10 +649,11 @@ def test_what_is_not_installed_is_named(missing: str) -> None:
 import sys
 sys.modules[{missing!r}] = None
 import sqlalchemy as sa
+from dbpilot import ConfigError
 from dbpilot.retention.parquet import ParquetTarget
 try:
     ParquetTarget("memory://archive").differences(sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer)))
-except Exception as error:
+except ConfigError as error:
     print(type(error).__name__, error)
 """
     env = {**os.environ, "PYTHONWARNINGS": "error"}

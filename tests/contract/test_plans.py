@@ -50,7 +50,7 @@ def test_a_slow_select_gets_its_plan_without_a_value_in_it(probe: Probe) -> None
     probe.run(lambda connection: connection.execute(query, {"secret": SECRET}).all())
     plan = _until_planned(probe)
     assert "items" in str(plan["text"])
-    assert any("whole table items" in finding for finding in plan["findings"])  # type: ignore[attr-defined]
+    assert any("whole table items" in finding for finding in plan["findings"])
     assert SECRET not in repr(plan)
     assert "900101" not in repr(plan)
     line = probe.only("SELECT * FROM items WHERE")
@@ -189,7 +189,7 @@ def test_plans_are_asked_for_rarely() -> None:
     desk = PlanDesk(
         OwnConnections(engine), dialect_of(engine), QueriesConfig(explain_per_minute=3), clock, lambda *_: None
     )
-    desk._thread = True  # type: ignore[assignment]  # nobody takes what waits
+    desk._thread = True  # nobody takes what waits
     for number in range(5):
         desk.ask(f"pattern {number}", "SELECT 1", ())
         desk.ask(f"pattern {number}", "SELECT 1", ())

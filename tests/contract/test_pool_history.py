@@ -155,7 +155,7 @@ def test_the_way_to_old_samples_is_the_index(open_store: Opener) -> None:
     store.write(Batch(events=[*events, *(sample(POOL, event.at) for event in events)]))
     table = schema.events
     its = (table.c.database == "shop", table.c.kind == POOL, table.c.at_s < (NOON + 20 * MINUTE).timestamp())
-    with store._engine.connect() as connection:  # type: ignore[attr-defined]
+    with store._engine.connect() as connection:
         query = sa.select(table.c.value).where(*its).compile(connection, compile_kwargs={"literal_binds": True})
         measure, explain = WORDS[connection.dialect.name]
         connection.exec_driver_sql(measure)

@@ -289,11 +289,11 @@ def test_many_processes_may_fold_at_once(open_store: Opener) -> None:
     stores = [open_store() for _ in range(3)]
     for number in range(60):
         stores[number % 3].write(_batch(_tally(0.25), NOON + timedelta(seconds=10 * number)))
-    url = stores[0]._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    url = stores[0]._engine.url.render_as_string(hide_password=False)
     processes = [subprocess.Popen([sys.executable, "-c", FOLD, url]) for _ in range(3)]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert stores[0].tallies(NOON, NOON + HOUR)[READ.id].calls == 60
-    with stores[0]._engine.connect() as connection:  # type: ignore[attr-defined]
+    with stores[0]._engine.connect() as connection:
         assert connection.scalar(sa.select(sa.func.count()).where(schema.windows.c.folded == sa.false())) == 0
 
 
@@ -308,7 +308,7 @@ for second in range(0, 300, 30):
 
 @sql_only
 def test_many_processes_may_begin_a_history_at_once(open_store: Opener) -> None:
-    url = open_store()._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    url = open_store()._engine.url.render_as_string(hide_password=False)
     processes = [subprocess.Popen([sys.executable, "-c", CLAIM, url], stdout=subprocess.PIPE) for _ in range(4)]
     assert sorted(process.communicate(timeout=60)[0].strip() for process in processes) == [b"False"] * 3 + [b"True"]
 
@@ -326,7 +326,7 @@ def test_a_fold_that_is_killed_changes_nothing(open_store: Opener) -> None:
     store = open_store()
     for number in range(30):
         store.write(_batch(_tally(0.25), NOON + timedelta(seconds=10 * number)))
-    url = store._engine.url.render_as_string(hide_password=False)  # type: ignore[attr-defined]
+    url = store._engine.url.render_as_string(hide_password=False)
     assert subprocess.run([sys.executable, "-c", DIE_IN_A_FOLD, url]).returncode == -9
     assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 30
     store.maintain(NOON + 2 * HOUR)
@@ -410,10 +410,10 @@ def test_a_damaged_window_is_skipped_and_counted(open_store: Opener) -> None:
     store.write(_batch(_tally(0.25), NOON + timedelta(minutes=1)))
     table = schema.windows
     damage = sa.update(table).where(table.c.start_s == NOON.timestamp()).values(data=b"\x02broken")
-    with store._engine.execution_options(dbpilot_writes=True).begin() as connection:  # type: ignore[attr-defined]
+    with store._engine.execution_options(dbpilot_writes=True).begin() as connection:
         connection.execute(damage)
     assert store.tallies(NOON, NOON + HOUR)[READ.id].calls == 1
-    assert store.damaged == 1  # type: ignore[attr-defined]
+    assert store.damaged == 1
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(database_url: sa.URL) -> None:

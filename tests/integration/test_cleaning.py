@@ -172,7 +172,7 @@ def test_one_run_at_a_time_and_it_can_be_cancelled(pilot: Autopilot, engine: sa.
             assert pilot.cleaning.cancel()
 
     went_on = pilot.cleaning._went_on
-    pilot.cleaning._went_on = lambda progress: (went_on(progress), at_progress())  # type: ignore[assignment]
+    pilot.cleaning._went_on = lambda progress: (went_on(progress), at_progress())
     [result] = pilot.cleaning.run(dry_run=False).results
     assert result.deleted == 100
     assert result.stopped is not None

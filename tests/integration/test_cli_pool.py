@@ -87,7 +87,7 @@ def _live_a_little(shop: sa.URL, history: str, behind_s: float = 0) -> int:
         while not (pilot.alerts(1, 10).alerts and pilot.pool_history(1).samples[-1].sample.size > 5):
             assert time.monotonic() < deadline, "the pool did not grow, or nobody was alerted"
             time.sleep(0.01)
-    size: int = engine.pool.size()  # type: ignore[attr-defined]
+    size: int = engine.pool.size()
     for connection in held:
         connection.close()
     engine.dispose()

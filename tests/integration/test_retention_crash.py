@@ -94,7 +94,7 @@ def test_a_database_that_is_killed_in_the_middle_loses_nothing(
 def _filled(url: str) -> dict[int, tuple[object, ...]]:
     engine = sa.create_engine(url, poolclass=sa.NullPool)
     NEWS.create(engine)
-    rows = [{"id": key, "at": datetime(2020, 1, 1), "body": "x" * key} for key in range(1, 2001)]  # noqa: DTZ001
+    rows = [{"id": key, "at": datetime(2020, 1, 1), "body": "x" * key} for key in range(1, 2001)]  # noqa: DTZ001 - naive, as the column is
     with engine.begin() as connection:
         connection.execute(sa.insert(NEWS), rows)
         return {row.id: tuple(row) for row in connection.execute(sa.select(NEWS))}

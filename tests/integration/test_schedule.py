@@ -507,7 +507,7 @@ def test_four_processes_that_start_on_an_empty_database_run_each_time_once(
     wait_until(lambda: Leases(engine)._found("cleanup"), "the row")
     for number in range(3):
         processes.set_clocks(SUNDAY + number * WEEK + SECOND)
-        wait_until(lambda number=number: len(processes.seen("run")) > number, "a run")  # type: ignore[misc]
+        wait_until(lambda number=number: len(processes.seen("run")) > number, "a run")
         time.sleep(0.5)  # for those that would run it again
     processes.end()
     assert len(processes.seen("run")) == 3

@@ -41,7 +41,7 @@ def start(request: pytest.FixtureRequest, servers_owner: int) -> Iterator[Callab
     started = []
 
     def start(**options: object) -> Server:
-        started.append(STARTS[request.param](owner=servers_owner, **options))  # type: ignore[operator] # one of three
+        started.append(STARTS[request.param](owner=servers_owner, **options))  # one of three
         return started[-1]
 
     yield start

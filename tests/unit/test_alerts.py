@@ -32,10 +32,10 @@ CONFIG = AlertsConfig(recover_s=60, cooldown_s=600)
 
 
 def _finding(severity: str = "WARNING", value: float = 2.5, holds_only: bool = False) -> Finding:
-    return Finding("slow", PATTERN.id, severity, "slow", value, 2.0, PATTERN.id, holds_only)  # type: ignore[arg-type]
+    return Finding("slow", PATTERN.id, severity, "slow", value, 2.0, PATTERN.id, holds_only)
 
 
-def _after(seconds: float):  # type: ignore[no-untyped-def]
+def _after(seconds: float):
     return NOW + timedelta(seconds=seconds)
 
 

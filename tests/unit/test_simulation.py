@@ -115,7 +115,7 @@ def test_times_begin_with_the_second_of_the_first_request_and_nothing_takes_no_t
 
 def _sample(at_s: float, *, in_use: float = 1, checkouts: int = 0, **more: float) -> PoolSample:
     at = START.fromtimestamp(at_s, START.tzinfo)
-    return PoolSample(at, 2, 4, in_use, 2, 0, 0, checkouts=checkouts, **more)  # type: ignore[arg-type]
+    return PoolSample(at, 2, 4, in_use, 2, 0, 0, checkouts=checkouts, **more)
 
 
 @pytest.fixture

@@ -106,9 +106,9 @@ def test_what_ended_before_a_window_did_is_counted_in_it() -> None:
     recorder, finished = Recorder(max_pending=10), list[Batch]()
     intake = Intake(QueriesConfig(), SQLITE, clock.now(), _nobody)
     worker = Worker(recorder, intake, finished.append, clock, drain_s=60)
-    recorder.append(tuple(_ran("SELECT a FROM t")))  # type: ignore[arg-type]
+    recorder.append(tuple(_ran("SELECT a FROM t")))
     clock.advance(2)
-    recorder.append(tuple(_ran("SELECT b FROM t")._replace(ended=clock.ticks())))  # type: ignore[arg-type]
+    recorder.append(tuple(_ran("SELECT b FROM t")._replace(ended=clock.ticks())))
     with worker.lock:
         live = worker.catch_up().batch()
     windows = [window for batch in [*finished, live] for window in batch.windows]

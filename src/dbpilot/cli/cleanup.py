@@ -90,7 +90,7 @@ def _without(command: Callable[..., None], names: Sequence[str]) -> Callable[...
     shorter.__doc__ = (command.__doc__ or "").partition(EXAMPLE)[0]  # it names what need not be named here
     signature = inspect.signature(command)
     kept = [parameter for name, parameter in signature.parameters.items() if name not in names]
-    shorter.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    shorter.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]  # inspect reads it
     return shorter
 
 

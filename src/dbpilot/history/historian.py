@@ -130,7 +130,7 @@ class Historian:
             return
         try:
             answer.set_result(question())
-        except BaseException as error:
+        except BaseException as error:  # whoever asked hears of it, whatever it is; and so does the thread
             answer.set_exception(error)
             raise
 

@@ -171,7 +171,7 @@ class PoolRegulator:
                 self._prepare()
                 long = [hold for hold in self.holds() if hold.age_s >= self._config.long_hold_s]
                 self._seen(self.recent(), long, collected)
-            except Exception as error:
+            except Exception as error:  # the border to the thread, which has to go on
                 if not self.failures:
                     log.error("dbpilot could not look at the pool", exc_info=error)
                 self.failures += 1

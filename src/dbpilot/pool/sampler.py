@@ -147,7 +147,7 @@ class ConnectionWatch:
             started = ticks()
             try:
                 connection = ask()
-            except BaseException as error:
+            except BaseException as error:  # counted, and the caller's all the same
                 self._failed(error)
                 raise
             self._got(ticks() - started, connection.dbapi_connection)

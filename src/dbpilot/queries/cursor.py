@@ -82,7 +82,7 @@ def _fetch_one(ticks: Callable[[], float]) -> Callable[[WatchedCursor], Any]:
         started = ticks()
         try:
             row = self._cursor.fetchone()
-        except BaseException as error:
+        except BaseException as error:  # counted, and the caller's all the same
             self.error = error
             raise
         self.fetch_s = fetch_s = self.fetch_s + ticks() - started
@@ -102,7 +102,7 @@ def _fetch_some(name: str, ticks: Callable[[], float]) -> Callable[..., Sequence
         started = ticks()
         try:
             rows: Sequence[Any] = getattr(self._cursor, name)(*size, **named)
-        except BaseException as error:
+        except BaseException as error:  # counted, and the caller's all the same
             self.error = error
             raise
         self.fetch_s = fetch_s = self.fetch_s + ticks() - started

@@ -99,7 +99,7 @@ class Listener:
             started = ticks()
             try:
                 execute(cursor, statement, parameters, context)
-            except BaseException as error:
+            except BaseException as error:  # counted, and the statement's all the same
                 failed(context, statement, ticks() - started, error)
                 raise
             ended = ticks()

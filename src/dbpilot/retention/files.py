@@ -83,7 +83,7 @@ class LocalFiles:
             try:
                 _write(temporary, data)
                 temporary.replace(target)
-            except BaseException:
+            except BaseException:  # killed by a signal or not: half a file must not stay
                 temporary.unlink(missing_ok=True)
                 raise
             _sync_folder(target.parent)

@@ -43,7 +43,7 @@ class ParquetTarget:
     def __init__(self, url: str | os.PathLike[str]) -> None:
         """Raises ConfigError: pyarrow is not installed, or the URL names no place."""
         try:
-            import pyarrow.parquet  # noqa: F401
+            import pyarrow.parquet  # noqa: F401 - only whether it can be
         except ImportError:
             raise ConfigError(f"an archive in Parquet files needs pyarrow: {INSTALL}") from None
         self._files = files_at(url)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any, Final
@@ -134,7 +135,7 @@ class FromBeside(_Back):
         while keys := self._keys(rest, last):
             last = keys[-1]
             try:
-                self.session.persistently(lambda keys=keys: self._bring(keys))  # type: ignore[misc]
+                self.session.persistently(partial(self._bring, keys))
             except (IntegrityError, DataError):
                 self._one_by_one(keys)
         return self.result
@@ -205,7 +206,7 @@ class FromBeside(_Back):
     def _one_by_one(self, keys: Sequence[Key]) -> None:
         for key in keys:
             try:
-                self.session.persistently(lambda key=key: self._bring([key]))  # type: ignore[misc]
+                self.session.persistently(partial(self._bring, [key]))
             except (IntegrityError, DataError) as error:
                 self._conflict([key], _reason(self.session, error))
 

@@ -139,7 +139,7 @@ def _alone(session: Session, wait_s: float) -> Iterator[None]:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError):  # the lock goes with the connection, which is of no use any more
                 _answer(session, give)
 
 
@@ -196,6 +196,7 @@ def _settings(session: Session) -> Iterator[None]:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
+            # A connection that does not take them is one that the pool finds dead.
             with suppress(SQLAlchemyError), session.reading():
                 for name, value in zip(names, before, strict=True):
                     connection.execute(sa.text(f"SET SESSION {name} = :value"), {"value": value})

@@ -216,7 +216,7 @@ def run_folder(owner: int) -> Path:
     It has the installed data folders, one folder for each server, and the run's password.
     """
     run = _run_folder_path(owner)
-    with suppress(FileExistsError):
+    with suppress(FileExistsError):  # a test worker of the same run was faster
         run.mkdir(mode=0o700)
     if run.lstat().st_uid != os.geteuid():
         raise ServerError(f"{run} belongs to somebody else; set TMPDIR to a folder of your own")
@@ -372,7 +372,7 @@ def _end_supervisor(folder: Path) -> None:
 def _signal_supervisor(folder: Path, number: signal.Signals) -> None:
     pid = _supervisor_of(folder)
     if pid is not None:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # it has ended by itself
             os.kill(pid, number)
 
 
@@ -389,10 +389,10 @@ def _supervisor_of(folder: Path) -> int | None:
 def _kill_and_wait(pids: list[int]) -> None:
     handles = []
     for pid in pids:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # one that has ended need not be killed
             handles.append(os.pidfd_open(pid))
     for handle in handles:
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):  # nor one that ends meanwhile
             signal.pidfd_send_signal(handle, signal.SIGKILL)
     for handle in handles:
         select.select([handle], [], [], STOP_TIMEOUT_S)
