@@ -45,8 +45,8 @@ from dbpilot.retention import (
     VerifyResult,
 )
 from dbpilot.retention.gentle import read_signs
-from dbpilot.retention.leases import Leases
 from dbpilot.retention.schedule import CleanupSchedule, Notice, Policy
+from dbpilot.retention.turns import Turns
 
 ACTIVITY: Final = "activity"
 DUE_KEPT: Final = timedelta(minutes=5)
@@ -137,7 +137,7 @@ class Cleaning:
         return CleanupSchedule(
             cron,
             self._scheduled,
-            Leases(self._own_engine),
+            Turns(self._own_engine),
             timezone=timezone or self._config.timezone,
             policy=policy,
             clock=self._clock,
@@ -199,6 +199,17 @@ class Cleaning:
             result = self._retention().restore(rule, since=since, until=until, keys=keys)
         self._activity(by, f"restored {result.restored} rows of {result.table}", f"rule {rule}", "run the rule again")
         return result
+
+    def found(
+        self,
+        rule: str,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        keys: Sequence[Any] | None = None,
+    ) -> int:
+        """How many archived rows a restore would look at; see :meth:`dbpilot.retention.Retention.found`."""
+        with self._asked():
+            return self._retention().found(rule, since=since, until=until, keys=keys)
 
     def verify(self, rule: str) -> VerifyResult:
         """The archive was compared with what was put there; see :meth:`dbpilot.retention.Retention.verify`."""
@@ -345,13 +356,16 @@ class Cleaning:
             self._progress[progress.rule] = progress
 
     def _over(self, finished: CleanupFinished, by: str, error: str | None) -> None:
-        advice = [*space_advice(finished, self._engine.dialect.name), *self._uniqueness_advice(finished)]
-        events = [run_event(finished, by, self._process, advice, error)]
+        events = [run_event(finished, by, self._process, self.advice(finished), error)]
         self._submit(Batch(events=events))
         for result in finished.results:
             self._remember_deletion(result, by)
         ok = finished.ok and error is None
         self._notify("cleanup done" if ok else "cleanup not finished", words_of(finished, error))
+
+    def advice(self, finished: CleanupFinished) -> list[str]:
+        """What gives freed space back, and what keeps duplicates out from now on."""
+        return [*space_advice(finished, self._engine.dialect.name), *self._uniqueness_advice(finished)]
 
     def _uniqueness_advice(self, finished: CleanupFinished) -> list[str]:
         """How it is kept true that no row is there twice, where it is true now and nothing keeps it so."""

@@ -31,6 +31,7 @@ from dbpilot.pooling import Pooling
 from dbpilot.queries.advice import advice_on
 from dbpilot.queries.intake import Intake
 from dbpilot.queries.listener import Listener
+from dbpilot.queries.pace import Pace
 from dbpilot.queries.plans import PLAN, PlanDesk
 from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Recorder
@@ -149,7 +150,8 @@ class Autopilot:
         )
         waited = self._pooling.watch.waited
         self._listener = Listener(self._engine, self._dialect, self._recorder, self._clock, queries, waited)
-        intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen)
+        self._pace = Pace() if self.config.pool.mode == "adaptive" else None
+        intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen, self._pace)
         self._worker = Worker(self._recorder, intake, self._window_finished, self._clock, queries.drain_s)
         self._recall = Recall(self._worker, self._historian, self._store)
         self._alerting = Alerting(
@@ -198,8 +200,9 @@ class Autopilot:
         self._alerting.window(batch)
 
     def _slowdown(self) -> float | None:
-        """How many times longer statements take now than when the database was least busy."""
-        return self._intake_read(lambda intake: intake.pace.slowdown())
+        """How many times longer statements take now than when the database was least busy; None where nobody asks."""
+        pace = self._pace
+        return None if pace is None else self._intake_read(lambda _: pace.slowdown())
 
     def _p95_s(self) -> float | None:
         """The p95 of the statements of the present window; None where few ran."""

@@ -218,7 +218,7 @@ class HolderWatch:
         self._spent_until = 0.0
         """Until then all looks are spent that there may be."""
 
-    def __call__(self, _pool: ResizableQueuePool) -> str | None:
+    def __call__(self) -> str | None:
         """The line that asks for a connection now; None where that is not looked at."""
         now = time.monotonic()
         spent_until = max(self._spent_until, now)

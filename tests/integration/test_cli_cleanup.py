@@ -348,7 +348,11 @@ def test_rules_of_a_module_in_the_current_folder(here: Here, tmp_path: Path, new
         (["run", "--rules", "rules.toml", "--max-lag", "0"], 2, "max_lag_s: Input should be greater than 0"),
         (["verify", "no rule", "--rules", "rules.toml"], 2, "there is no retention rule 'no rule'"),
         (["verify", "old news", "--rules", "rules.toml"], 5, "archived nothing yet"),
-        (["restore", "no rule", "--rules", "rules.toml"], 2, "there is no rule 'no rule'; there are: old news"),
+        (
+            ["restore", "no rule", "--rules", "rules.toml"],
+            2,
+            "there is no retention rule 'no rule'; there are: old news",
+        ),
         (["restore", "old news", "--rules", "rules.toml"], 5, "archived nothing yet"),
         (["restore", "old news", "--rules", "rules.toml", "--key", "x"], 2, "'x' is no value of id"),
         (["restore", "old news", "--rules", "rules.toml", "--since", "June"], 2, "'June' is no instant"),

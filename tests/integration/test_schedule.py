@@ -18,8 +18,8 @@ import sqlalchemy as sa
 
 from dbpilot.errors import ConfigError, RefusedError, RetentionError
 from dbpilot.retention.cron import Cron
-from dbpilot.retention.leases import Leases, locks
 from dbpilot.retention.schedule import CleanupSchedule, Due, Policy, due
+from dbpilot.retention.turns import Turns, locks
 from dbpilot.testing import FakeClock
 
 REPOSITORY = Path(__file__).parents[2]
@@ -110,9 +110,9 @@ class Tried:
         self.clock = clock
         self.fails: BaseException | None = None
         self.blocked: threading.Event | None = None
-        self.leases = Leases(engine)
+        self.turns = Turns(engine)
         options = {"cron": SUNDAYS, "timezone": SEOUL, "policy": Policy(lease_s=60), **options}
-        self.schedule = CleanupSchedule(options.pop("cron"), self.job, self.leases, clock=clock, **options).start()
+        self.schedule = CleanupSchedule(options.pop("cron"), self.job, self.turns, clock=clock, **options).start()
         wait_until(lambda: self.turn() is not None, "the row")
 
     def job(self, stop: threading.Event) -> None:
@@ -125,7 +125,7 @@ class Tried:
             raise self.fails
 
     def turn(self) -> Any:
-        return self.leases._found(self.schedule.name)
+        return self.turns._found(self.schedule.name)
 
     def at(self, instant: datetime) -> None:
         """It is this late now, and whatever was due has been seen to."""
@@ -317,9 +317,9 @@ def test_a_database_that_is_down_is_told_and_asked_again(sqlite: sa.Engine, cloc
 
 
 def test_a_database_that_cannot_be_used_says_why(tmp_path: Path) -> None:
-    leases = Leases(sa.create_engine(f"sqlite:///{tmp_path}/no/such/folder/db"))
+    turns = Turns(sa.create_engine(f"sqlite:///{tmp_path}/no/such/folder/db"))
     with pytest.raises(RetentionError, match="cannot be used: OperationalError"):
-        leases.turn("cleanup", SUNDAY)
+        turns.turn("cleanup", SUNDAY)
 
 
 # Its end.
@@ -341,7 +341,7 @@ def test_awaiting_it_returns_when_it_was_cancelled_and_the_loop_goes_on_meanwhil
     sqlite: sa.Engine, clock: FakeClock
 ) -> None:
     async def main() -> int:
-        schedule = CleanupSchedule(SUNDAYS, lambda _: None, Leases(sqlite), clock=clock).start()
+        schedule = CleanupSchedule(SUNDAYS, lambda _: None, Turns(sqlite), clock=clock).start()
         asyncio.get_running_loop().call_later(0.2, schedule.cancel)
         ticks = 0
 
@@ -361,7 +361,7 @@ def test_awaiting_it_returns_when_it_was_cancelled_and_the_loop_goes_on_meanwhil
 
 
 def test_to_cancel_who_awaits_it_is_to_cancel_it(sqlite: sa.Engine, clock: FakeClock) -> None:
-    schedule = CleanupSchedule(SUNDAYS, lambda _: None, Leases(sqlite), clock=clock).start()
+    schedule = CleanupSchedule(SUNDAYS, lambda _: None, Turns(sqlite), clock=clock).start()
 
     async def main() -> None:
         async def wait() -> None:
@@ -378,7 +378,7 @@ def test_to_cancel_who_awaits_it_is_to_cancel_it(sqlite: sa.Engine, clock: FakeC
 
 
 def test_one_that_was_never_started_can_be_cancelled_and_one_that_was_is_not_started_again(sqlite: sa.Engine) -> None:
-    idle = CleanupSchedule(SUNDAYS, lambda _: None, Leases(sqlite))
+    idle = CleanupSchedule(SUNDAYS, lambda _: None, Turns(sqlite))
     idle.cancel()
     assert idle.join(0)
     with closing(Tried(sqlite, FakeClock())) as tried, pytest.raises(RefusedError, match="started once"):
@@ -388,7 +388,7 @@ def test_one_that_was_never_started_can_be_cancelled_and_one_that_was_is_not_sta
 def test_a_name_has_its_limits(sqlite: sa.Engine) -> None:
     for name in ("", "x" * 101):
         with pytest.raises(ConfigError, match="its name"):
-            CleanupSchedule(SUNDAYS, lambda _: None, Leases(sqlite), name=name)
+            CleanupSchedule(SUNDAYS, lambda _: None, Turns(sqlite), name=name)
 
 
 # Several processes.
@@ -398,7 +398,7 @@ import os, sys, threading, time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 import sqlalchemy as sa
-from dbpilot.retention.leases import Leases
+from dbpilot.retention.turns import Turns
 from dbpilot.retention.schedule import CleanupSchedule, Policy
 
 url, folder, lease_s, hold = sys.argv[1:]
@@ -418,7 +418,7 @@ def told(notice):
     (Path(folder) / f"{notice.kind}-{os.getpid()}-{time.monotonic_ns()}").write_text(notice.text)
 
 engine = sa.create_engine(url)
-schedule = CleanupSchedule("0 2 * * 0", job, Leases(engine), policy=Policy(lease_s=float(lease_s)), clock=Elsewhen(),
+schedule = CleanupSchedule("0 2 * * 0", job, Turns(engine), policy=Policy(lease_s=float(lease_s)), clock=Elsewhen(),
                            at_notice=told).start()
 (Path(folder) / f"up-{os.getpid()}").touch()
 
@@ -480,7 +480,7 @@ def processes(database_url: sa.URL, tmp_path: Path) -> Iterator[Processes]:
 def enter(url: sa.URL, planned: datetime) -> None:
     """The schedule ran before, and its last time was this one."""
     engine = sa.create_engine(url)
-    Leases(engine).turn("cleanup", planned)
+    Turns(engine).turn("cleanup", planned)
     engine.dispose()
 
 
@@ -504,7 +504,7 @@ def test_four_processes_that_start_on_an_empty_database_run_each_time_once(
     for _ in range(4):
         processes.start()
     wait_until(lambda: len(processes.seen("up")) == 4 and sa.inspect(engine).has_table("dbpilot_locks"), "the table")
-    wait_until(lambda: Leases(engine)._found("cleanup"), "the row")
+    wait_until(lambda: Turns(engine)._found("cleanup"), "the row")
     for number in range(3):
         processes.set_clocks(SUNDAY + number * WEEK + SECOND)
         wait_until(lambda number=number: len(processes.seen("run")) > number, "a run")
@@ -542,4 +542,4 @@ def test_a_killed_leader_frees_the_lock_after_its_lease_and_is_told(database_url
 
 
 def turn_of(engine: sa.Engine) -> Any:
-    return Leases(engine).turn("cleanup", SUNDAY)
+    return Turns(engine).turn("cleanup", SUNDAY)

@@ -185,7 +185,7 @@ def test_connections_are_opened_ahead_of_need() -> None:
 
 def test_who_waits_too_long_hears_who_holds_the_connections() -> None:
     pool = ResizableQueuePool(Server().connect, pool_size=1, max_overflow=0, timeout=0.05)
-    pool.where = lambda _: "shop/orders.py:41"
+    pool.where = lambda: "shop/orders.py:41"
     held = pool.connect()
     with pytest.raises(exc.TimeoutError, match=r"size 1 overflow 0.*1 are in use.*at shop/orders\.py:41"):
         pool.connect()

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from dbpilot.cleaning import ACTIVITY
-from dbpilot.cli.archived import archiving, found_rows, live_table
 from dbpilot.cli.cleanup_parts import (
     document,
     finished_parts,
@@ -33,10 +32,10 @@ from dbpilot.cli.values import condition, instant, key, seconds
 from dbpilot.clock import SYSTEM
 from dbpilot.config import PilotConfig
 from dbpilot.errors import ConfigError
-from dbpilot.reports.cleanup import CLEANUP, space_advice
+from dbpilot.reports.cleanup import CLEANUP
 from dbpilot.reports.cleanup import runs_of as runs_in
 from dbpilot.retention import CleanupFinished, Hold, Plan, Retention
-from dbpilot.retention.restore import Wanted
+from dbpilot.retention.targets import Key
 
 BY: Final = "command line"
 NAMED: Final = ("rules", "url", "history", "database")
@@ -200,16 +199,16 @@ class _Commands:
         """
         since_at, until_at = (None if text is None else instant(text) for text in (since, until))
         with desk(self._host, rules, url) as at:
-            chosen = archiving(rule, at.rules, by_time=bool(since or until))
-            columns = live_table(at.engine, chosen.table).key
-            wanted = Wanted(since_at, until_at, frozenset(key(columns, text) for text in keys) if keys else None)
+            table = Retention(at.engine, at.rules).rule_with_archive(rule).table
+            columns = at.live(table).key
+            wanted = [key(columns, text) for text in keys] if keys else None
             if yes:
-                _end(_restored(at, rule, wanted, as_json))
-            found = found_rows(at.engine, chosen, wanted)
+                _end(_restored(at, rule, since_at, until_at, wanted, as_json))
+            found = at.pilot.cleaning.found(rule, since_at, until_at, wanted)
         if as_json:
             print_json(document(dry_run=True, rule=rule, found=found))
         else:
-            _show([f"{count(found)} archived rows would be in {chosen.table} again, but those whose key is live there"])
+            _show([f"{count(found)} archived rows would be in {table} again, but those whose key is live there"])
         self._say_how(bool(found))
         _end(bool(found))
 
@@ -232,7 +231,7 @@ class _Commands:
         if not 0 < len(reason) <= REASON_LENGTH:
             raise ConfigError(f"--reason has 1 to {REASON_LENGTH} characters")
         with desk(self._host, rules, url) as at:
-            rows = condition(live_table(at.engine, table).table, where or ())
+            rows = condition(at.live(table).table, where or ())
             began = SYSTEM.now()
             with at.pilot:
                 held = at.pilot.cleaning.hold(table, rows, reason, BY)
@@ -293,7 +292,7 @@ class _Commands:
             with at.pilot, shown() as watching:
                 finished = watched(at.pilot.cleaning, table, BY, watching, interruption)
             forgotten = _say_if_forgotten(at, CLEANUP, began)
-        advice = space_advice(finished, at.engine.dialect.name)
+        advice = at.pilot.cleaning.advice(finished)
         if as_json:
             print_json(_finished_document(at, finished, advice, forgotten))
         else:
@@ -311,12 +310,13 @@ class _Commands:
         return command_line("dbpilot" if self._host is None else self._host.program, [*sys.argv[1:], *more])
 
 
-def _restored(at: Desk, rule: str, wanted: Wanted, as_json: bool) -> bool:
+def _restored(
+    at: Desk, rule: str, since: datetime | None, until: datetime | None, keys: Sequence[Key] | None, as_json: bool
+) -> bool:
     """The rows came back, and that was shown; whether some stayed in the archive."""
     began = SYSTEM.now()
-    keys = None if wanted.keys is None else sorted(wanted.keys, key=repr)
     with at.pilot:
-        result = at.pilot.cleaning.restore(rule, wanted.since, wanted.until, keys, BY)
+        result = at.pilot.cleaning.restore(rule, since, until, keys, BY)
     _say_if_forgotten(at, ACTIVITY, began)
     if as_json:
         print_json(document(dry_run=False, restored=result))

@@ -22,6 +22,7 @@ from dbpilot.errors import ConfigError, StoreError, WatchedDatabaseError
 from dbpilot.history.sql_store import place
 from dbpilot.pilot import Autopilot
 from dbpilot.retention import Rule
+from dbpilot.retention.live import Catalogue, Live
 from dbpilot.retention.session import error_class
 
 
@@ -48,6 +49,15 @@ class Desk:
     def database(self) -> str:
         """Where the database is, without a password."""
         return place(self.engine.url)
+
+    def live(self, table: str) -> Live:
+        """The table as the database describes it.
+
+        Raises:
+            RefusedError: there is none, or nothing tells its rows apart.
+        """
+        with self.engine.connect() as connection:
+            return Catalogue(connection).live(table)
 
     def why_forgotten(self, kind: str, since: datetime) -> str | None:
         """Why what was done since then is not in the history; None when it is."""

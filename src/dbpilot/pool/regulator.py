@@ -230,7 +230,7 @@ class PoolRegulator:
             opened=reading.opened - before.opened,
             connect_s=reading.connect_s - before.connect_s,
             collected=reading.collected - before.collected,
-            slowdown=self._slowdown() if self._config.mode == "adaptive" else None,
+            slowdown=self._slowdown(),
             allowed=pool.allowed if isinstance(pool, ResizableQueuePool) else None,
         )
         self._recent.append(sample)

@@ -198,7 +198,7 @@ class ResizableQueuePool(Pool):
         self.refused = 0
         self.failed = 0
         """Connections opened, callers who waited in vain or were refused, and connects that failed."""
-        self.where: Callable[[ResizableQueuePool], str | None] | None = None
+        self.where: Callable[[], str | None] | None = None
         """Asked at every checkout which line of the application it comes from; must not raise."""
         self.at_limit: Callable[[], None] | None = None
         """Called when somebody has to wait because there may be no more connections; must neither raise nor wait."""
@@ -211,7 +211,7 @@ class ResizableQueuePool(Pool):
     # What SQLAlchemy calls.
 
     def _do_get(self) -> ConnectionPoolEntry:
-        where = self.where(self) if self.where is not None else None
+        where = self.where() if self.where is not None else None
         with self._lock:
             if self._idle:
                 record = self._idle.pop() if self._use_lifo else self._idle.popleft()

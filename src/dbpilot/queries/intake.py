@@ -26,13 +26,16 @@ class SlowSeen(Protocol):
 class Intake:
     """One thread at a time may use it."""
 
-    def __init__(self, config: QueriesConfig, syntax: Syntax, now: datetime, slow_seen: SlowSeen) -> None:
+    def __init__(
+        self, config: QueriesConfig, syntax: Syntax, now: datetime, slow_seen: SlowSeen, pace: Pace | None = None
+    ) -> None:
+        """Has counted nothing yet; ``pace`` is told of every statement that succeeded, where somebody asks it."""
         self._config = config
         self._slow_seen = slow_seen
         self._book = PatternBook(config.max_patterns, syntax)
         self.windows = QueryWindows(config, now)
         self.receipts = Receipts(config.requests_kept, config.n_plus_one)
-        self.pace = Pace()
+        self._pace = pace
         self._events: list[Event] = []
         self.slow_untold = 0
         """Slow executions beyond those that one window remembers one by one."""
@@ -43,8 +46,8 @@ class Intake:
         slow_s = self._config.slow_s_by_pattern.get(pattern.id, self._config.slow_s)
         slow = execution.execute_s + execution.fetch_s >= slow_s
         counted_as = self.windows.add(pattern, execution, at, slow_s)
-        if execution.detail is None or execution.detail.error is None:
-            self.pace.add(counted_as.id, execution.execute_s)
+        if self._pace is not None and (execution.detail is None or execution.detail.error is None):
+            self._pace.add(counted_as.id, execution.execute_s)
         if execution.request is not None:
             self.receipts.add(execution.request, counted_as, execution, at, slow)
         detail = execution.detail

@@ -202,7 +202,8 @@ class _Run:
         )
         recovered = mover.recover()
         target.prepare(mover.portable.table)
-        check_is_there(self.session, scope.rule.name, target, mover.portable)
+        with self.session.reading() as connection:
+            check_is_there(connection, scope.rule.name, target, mover.portable)
         return mover, recovered
 
     def _batches(self, work: Work, portions: Portions, mover: Mover, tally: _Tally) -> str | None:

@@ -211,15 +211,14 @@ class Elsewhere:
             Journal(connection).advance(entry, "forgotten", None, self.now())
 
 
-def check_is_there(session: Session, rule: str, target: ArchiveTarget, portable: Portable) -> None:
+def check_is_there(connection: sa.Connection, rule: str, target: ArchiveTarget, portable: Portable) -> None:
     """Returns when the archive holds anything, or need not: an empty one may be a disk that is not mounted.
 
     Raises:
         RetentionError: it is empty, and the journal knows of rows that it should hold.
     """
-    with session.reading() as connection:
-        journal = Journal(connection)
-        expected = journal.expected(target.name, rule).digest.rows if journal.exists else 0
+    journal = Journal(connection)
+    expected = journal.expected(target.name, rule).digest.rows if journal.exists else 0
     if expected > 0 and next(iter(target.rows(rule, portable.table, None, None, None)), None) is None:
         raise RetentionError(
             f"{target.name} is empty, and should hold {expected} rows of rule {rule!r}; nothing is deleted from the "

@@ -126,7 +126,7 @@ class FromBeside(_Back):
     def run(self, wanted: Wanted) -> RestoreResult:
         """What is wanted is live again, apart from the conflicts that are told."""
         self.result = RestoreResult(self.rule.name, self.live.table.name, self.archive.name)
-        condition = self._condition(wanted)
+        condition = meant(self.archive, self.rule, self.live, wanted)
         lost = self._lost_columns()
         rest = sa.and_(condition, *(self.archive.c[name].is_(None) for name in lost))
         if lost:
@@ -142,18 +142,7 @@ class FromBeside(_Back):
 
     @property
     def _key(self) -> list[sa.Column[Any]]:
-        return [self.archive.c[name] for name in self.live.key_names]
-
-    def _condition(self, wanted: Wanted) -> sa.ColumnElement[bool]:
-        where = {name: value for name, value in self.rule.where.items() if name in self.archive.c}
-        conditions = [matches(self.archive, where)]
-        if self.rule.time_column:
-            age = self.archive.c[self.rule.time_column]
-            conditions += [age >= comparable(age, wanted.since)] if wanted.since else []
-            conditions += [age < comparable(age, wanted.until)] if wanted.until else []
-        if wanted.keys is not None:
-            conditions.append(one_of(self._key, list(wanted.keys)) if wanted.keys else sa.false())
-        return sa.and_(*conditions)
+        return _key_in(self.archive, self.live)
 
     def _lost_columns(self) -> list[str]:
         """Columns that only the archive has: their values would be lost with the archived row."""
@@ -240,10 +229,7 @@ class FromElsewhere(_Back):
         return self.result
 
     def _wanted(self, wanted: Wanted) -> Iterator[Sequence[Row]]:
-        table = self.portable.table
-        found = self.target.rows(self.rule.name, table, wanted.since, wanted.until, self.rule.time_column)
-        for chunk in found:
-            rows = [row for row in chunk if wanted.has(self._key_of(row))]
+        for rows in meant_rows(self.target, self.portable, self.rule, wanted):
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 yield rows[start : start + ROWS_AT_ONCE]
 
@@ -309,6 +295,29 @@ def _overlap(spans: Sequence[Sequence[Key]]) -> bool:
 
 def _reason(session: Session, error: IntegrityError | DataError) -> str:
     return f"the live table refuses it: {session.said(error)}"
+
+
+def meant(archive: sa.Table, rule: Rule, live: Live, wanted: Wanted) -> sa.ColumnElement[bool]:
+    """The row of an archive beside is one of those that are wanted."""
+    conditions = [matches(archive, {name: value for name, value in rule.where.items() if name in archive.c})]
+    if rule.time_column:
+        age = archive.c[rule.time_column]
+        conditions += [age >= comparable(age, wanted.since)] if wanted.since else []
+        conditions += [age < comparable(age, wanted.until)] if wanted.until else []
+    if wanted.keys is not None:
+        conditions.append(one_of(_key_in(archive, live), list(wanted.keys)) if wanted.keys else sa.false())
+    return sa.and_(*conditions)
+
+
+def meant_rows(target: ArchiveTarget, portable: Portable, rule: Rule, wanted: Wanted) -> Iterator[list[Row]]:
+    """The rows of an archive elsewhere that are wanted, in chunks."""
+    names = portable.live.key_names
+    for chunk in target.rows(rule.name, portable.table, wanted.since, wanted.until, rule.time_column):
+        yield [row for row in chunk if wanted.has(tuple(row[name] for name in names))]
+
+
+def _key_in(archive: sa.Table, live: Live) -> list[sa.Column[Any]]:
+    return [archive.c[name] for name in live.key_names]
 
 
 def archive_beside(connection: sa.Connection, rule: Rule) -> sa.Table:

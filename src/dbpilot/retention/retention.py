@@ -19,7 +19,15 @@ from dbpilot.retention.parquet import ParquetTarget
 from dbpilot.retention.planner import Plan, plan
 from dbpilot.retention.policy import Rule
 from dbpilot.retention.portable import Portable, portable
-from dbpilot.retention.restore import FromBeside, FromElsewhere, RestoreResult, Wanted, archive_beside
+from dbpilot.retention.restore import (
+    FromBeside,
+    FromElsewhere,
+    RestoreResult,
+    Wanted,
+    archive_beside,
+    meant,
+    meant_rows,
+)
 from dbpilot.retention.results import CleanupFinished
 from dbpilot.retention.server import ServerTarget
 from dbpilot.retention.session import Session, looking, working
@@ -87,10 +95,7 @@ class Retention:
             RefusedError: the rule has no archive, or a cleaning is at work.
             RetentionError: the archive failed; what came back until then is live, and the rest is archived.
         """
-        chosen = self._rule(rule, since or until)
-        if since is not None and until is not None and until <= since:
-            raise ConfigError(f"from {since:%Y-%m-%d %H:%M} to before {until:%Y-%m-%d %H:%M} is no time at all")
-        wanted = Wanted(since, until, None if keys is None else frozenset(map(_as_key, keys)))
+        chosen, wanted = self._wanted(rule, since, until, keys)
         with working(self._engine) as session:
             live = self._live(session, chosen)
             _check_keys(wanted, live)
@@ -99,8 +104,35 @@ class Retention:
                     archive = archive_beside(connection, chosen)
                 return FromBeside(session, chosen, live, self._clock.now, archive).run(wanted)
             with self._recovered(session, chosen, live) as (target, travelling):
-                check_is_there(session, rule, target, travelling)
+                with session.reading() as connection:
+                    check_is_there(connection, rule, target, travelling)
                 return FromElsewhere(session, chosen, live, self._clock.now, target, travelling).run(wanted)
+
+    def found(
+        self,
+        rule: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        keys: Iterable[Any] | None = None,
+    ) -> int:
+        """How many archived rows :meth:`restore` would look at; those that are live already would stay. Only reads.
+
+        Raises:
+            ConfigError, RefusedError, RetentionError: as restore would.
+        """
+        chosen, wanted = self._wanted(rule, since, until, keys)
+        with looking(self._engine) as connection:
+            live = Catalogue(connection).live(chosen.table)
+            _check_keys(wanted, live)
+            if chosen.kind == "beside":
+                archive = archive_beside(connection, chosen)
+                rows = sa.select(sa.func.count()).select_from(archive).where(meant(archive, chosen, live, wanted))
+                return connection.scalar(rows) or 0
+            travelling = portable(live, self._engine.dialect)
+            with closing(self.target_of(chosen)) as target:
+                check_is_there(connection, rule, target, travelling)
+                return sum(map(len, meant_rows(target, travelling, chosen, wanted)))
 
     def verify(self, rule: str) -> VerifyResult:
         """The archive was read, and compared with what was put there.
@@ -110,7 +142,7 @@ class Retention:
             RefusedError: the rule has no archive, or a cleaning is at work.
             RetentionError: the archive cannot be read.
         """
-        chosen = self._rule(rule)
+        chosen = self.rule_with_archive(rule)
         with working(self._engine) as session:
             live = self._live(session, chosen)
             if chosen.kind == "beside":
@@ -137,15 +169,29 @@ class Retention:
         with session.reading() as connection:
             return Catalogue(connection).live(rule.table)
 
-    def _rule(self, name: str, instant: datetime | None = None) -> Rule:
+    def _wanted(
+        self, rule: str, since: datetime | None, until: datetime | None, keys: Iterable[Any] | None
+    ) -> tuple[Rule, Wanted]:
+        chosen = self.rule_with_archive(rule)
+        if (since or until) and chosen.time_column is None:
+            raise ConfigError(f"rule {rule!r} has no time_column; name keys instead of a range of time")
+        if since is not None and until is not None and until <= since:
+            raise ConfigError(f"from {since:%Y-%m-%d %H:%M} to before {until:%Y-%m-%d %H:%M} is no time at all")
+        return chosen, Wanted(since, until, None if keys is None else frozenset(map(_as_key, keys)))
+
+    def rule_with_archive(self, name: str) -> Rule:
+        """The rule of this name.
+
+        Raises:
+            ConfigError: there is none.
+            RefusedError: it deletes for ever.
+        """
         found = next((rule for rule in self.rules if rule.name == name), None)
         if found is None:
             known = ", ".join(rule.name for rule in self.rules) or "none"
             raise ConfigError(f"there is no retention rule {name!r}; there are: {known}")
         if found.kind == "purge":
             raise RefusedError(f"rule {name!r} deletes for ever: it has no archive")
-        if instant is not None and found.time_column is None:
-            raise ConfigError(f"rule {name!r} has no time_column; name keys instead of a range of time")
         return found
 
     def hold(self, table: str, where: Mapping[str, Any] | None = None, *, reason: str) -> Hold:

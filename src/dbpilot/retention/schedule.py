@@ -1,6 +1,6 @@
 """Cleaning at the times of a cron line, by one of all processes, each time once.
 
-What happened is kept in the watched database (:mod:`dbpilot.retention.leases`), so that it is known after a restart and
+What happened is kept in the watched database (:mod:`dbpilot.retention.turns`), so that it is known after a restart and
 to every process: a time that was missed because nothing ran is made up for once if it is not too long ago.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Self
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.errors import ConfigError, PilotError, RefusedError
 from dbpilot.retention.cron import DEFAULT_TIMEZONE, Cron, next_run
-from dbpilot.retention.leases import NAME_LENGTH, Leases, Outcome, Turn
+from dbpilot.retention.turns import NAME_LENGTH, Outcome, Turn, Turns
 
 __all__ = ["CleanupSchedule", "Due", "Notice", "Policy", "due", "next_run"]
 
@@ -115,7 +115,7 @@ class CleanupSchedule:
         self,
         cron: str,
         job: Job,
-        leases: Leases,
+        turns: Turns,
         *,
         timezone: str = DEFAULT_TIMEZONE,
         name: str = "cleanup",
@@ -134,7 +134,7 @@ class CleanupSchedule:
         self.name = name
         self.policy = replace(policy or Policy(), seed=name)
         self._job = job
-        self._leases = leases
+        self._turns = turns
         self._clock = clock
         self._at_notice = at_notice
         self._wake = Event()
@@ -195,7 +195,7 @@ class CleanupSchedule:
         Raises:
             RetentionError: it cannot be asked.
         """
-        return self._leases.turn(self.name, self._clock.now())
+        return self._turns.turn(self.name, self._clock.now())
 
     def __await__(self) -> Generator[Any, None, None]:
         return self._until_ended().__await__()
@@ -253,7 +253,7 @@ class CleanupSchedule:
 
     def _look(self) -> float:
         now = self._clock.now()
-        turn = self._leases.turn(self.name, now)
+        turn = self._turns.turn(self.name, now)
         if turn.holder is not None:
             if not self._is_dead(turn, now):
                 return min(BUSY_S, self.policy.lease_s / RENEWALS)
@@ -262,7 +262,7 @@ class CleanupSchedule:
         found = due(self.cron, turn.planned, now, self.policy)
         if found.run is not None:
             return self._take(found, turn, now)
-        if found.missed_until is not None and self._leases.skip(self.name, turn, found.missed_until):
+        if found.missed_until is not None and self._turns.skip(self.name, turn, found.missed_until):
             self._tell_missed(found, now)
         return min(LOOK_AGAIN_S, max(0.0, (found.look_again - self._clock.now()).total_seconds()))
 
@@ -278,7 +278,7 @@ class CleanupSchedule:
     def _take(self, found: Due, turn: Turn, now: datetime) -> float:
         """The run is done here, unless another process took it."""
         planned = found.run
-        if planned is None or not self._leases.begin(self.name, turn, planned, now, self._until(now)):
+        if planned is None or not self._turns.begin(self.name, turn, planned, now, self._until(now)):
             return 0.0
         if found.missed is not None:
             self._tell_missed(found, now)
@@ -309,7 +309,7 @@ class CleanupSchedule:
         until = self._until(self._clock.now())
         while True:
             try:
-                self._leases.end(self.name, outcome, self._clock.now())
+                self._turns.end(self.name, outcome, self._clock.now())
             except PilotError:
                 if self._clock.now() > until or self._cancelled.wait(BUSY_S):
                     raise
@@ -339,7 +339,7 @@ class CleanupSchedule:
     def _renewed(self, now: datetime) -> bool | None:
         """Whether the lease is still this process's; None where the database does not say."""
         try:
-            return self._leases.renew(self.name, self._until(now))
+            return self._turns.renew(self.name, self._until(now))
         except PilotError as error:
             log.warning("%s", error)
             return None
@@ -348,7 +348,7 @@ class CleanupSchedule:
         return now + timedelta(seconds=self.policy.lease_s)
 
     def _tell_unfinished(self, turn: Turn, now: datetime) -> None:
-        if self._leases.free(self.name, turn):
+        if self._turns.free(self.name, turn):
             text = (
                 f"the run of {self.cron.here(turn.planned)} by {turn.holder} did not finish: that process gave no sign "
                 "of life any more; the next run goes on where it ended"

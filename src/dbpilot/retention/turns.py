@@ -51,7 +51,7 @@ class Turn:
     outcome: Outcome | None = None
 
 
-class Leases:
+class Turns:
     """Reads and writes the rows; the table is made on first use."""
 
     def __init__(self, engine: sa.Engine) -> None:
