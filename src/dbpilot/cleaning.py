@@ -10,7 +10,7 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from dbpilot.clock import Clock
 from dbpilot.config import RetentionConfig
@@ -46,6 +46,7 @@ from dbpilot.retention import (
 )
 from dbpilot.retention.gentle import read_signs
 from dbpilot.retention.schedule import CleanupSchedule, Notice, Policy
+from dbpilot.retention.session import error_class
 from dbpilot.retention.turns import Turns
 
 ACTIVITY: Final = "activity"
@@ -164,7 +165,7 @@ class Cleaning:
             with self._asked():
                 return self._retention().run(table=table, dry_run=True)
         self._begin(table)
-        return self._work(table, by, self._cancel)
+        return self._work(table, by)
 
     def begin(self, table: str | None = None, by: str = "a caller") -> None:
         """The rules are run in the background from now on.
@@ -262,8 +263,7 @@ class Cleaning:
         try:
             yield
         except SQLAlchemyError as error:
-            original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-            raise WatchedDatabaseError(f"the watched database: {self._dialect.error_class(original)}") from None
+            raise WatchedDatabaseError(f"the watched database: {error_class(self._dialect, error)}") from None
 
     def _retention(self) -> Retention:
         """The rules on connections of our own.
@@ -309,30 +309,34 @@ class Cleaning:
             since, table = self._running
             return CleanupRunning(since, table, list(self._progress.values()), self._cancel.is_set())
 
-    def _begin(self, table: str | None) -> None:
+    def _begin(self, table: str | None, cancel: Flag | None = None) -> None:
         with self._lock:
             if self._running is not None:
                 raise RefusedError("a cleaning runs already; wait for its end, or cancel it")
             self._running = self._clock.now(), table
             self._progress = {}
-            self._cancel = Flag()
+            self._cancel = cancel or Flag()
 
     def _scheduled(self, stop: Flag) -> None:
-        self._begin(None)
-        self._work(None, f"schedule {self._config.schedule}", stop)
+        try:
+            self._begin(None, stop)
+        except RefusedError as error:
+            self._notify("cleanup left out", str(error))
+            raise
+        self._work(None, f"schedule {self._config.schedule}")
 
     def _work_silently(self, table: str | None, by: str) -> None:
         try:
-            self._work(table, by, self._cancel)
+            self._work(table, by)
         except PilotError:  # it is in the history, and somebody was told
             return
 
-    def _work(self, table: str | None, by: str, stop: Flag) -> CleanupFinished:
+    def _work(self, table: str | None, by: str) -> CleanupFinished:
         """The run, from its beginning to the message that it is over."""
         started = self._clock.now()
         try:
             with self._asked():
-                finished = self._retention().run(table=table, dry_run=False, manners=self._manners(started, stop))
+                finished = self._retention().run(table=table, dry_run=False, manners=self._manners(started))
         except PilotError as error:
             self._over(CleanupFinished(False, started, self._clock.now(), ()), by, str(error))
             raise
@@ -342,11 +346,11 @@ class Cleaning:
         self._over(finished, by, None)
         return finished
 
-    def _manners(self, started: datetime, stop: Flag) -> Manners:
+    def _manners(self, started: datetime) -> Manners:
         config = self._config
         limits = Limits(config.max_lag_s, config.max_running, config.max_lock_waits, config.max_p95_s)
         until = None if config.window_s is None else started + timedelta(seconds=config.window_s)
-        return Manners(limits, self._signs, until, _Either(self._cancel, stop), self._went_on)
+        return Manners(limits, self._signs, until, self._cancel, self._went_on)
 
     def _signs(self, connection: Connection) -> Signs:
         return read_signs(connection, p95_s=self._p95_s)
@@ -393,18 +397,3 @@ class Cleaning:
     def _told(self, notice: Notice) -> None:
         if notice.kind != "failed":  # of that one the run itself has told
             self._notify(f"cleanup {notice.kind}", notice.text)
-
-
-class _Either:
-    """Set as soon as one of two flags is."""
-
-    def __init__(self, *flags: Flag) -> None:
-        self._flags = flags
-
-    def is_set(self) -> bool:
-        """Whether it is."""
-        return any(flag.is_set() for flag in self._flags)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Returns when the first of them is set, or the time is over."""
-        return self.is_set() or self._flags[0].wait(timeout) or self.is_set()

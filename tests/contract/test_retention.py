@@ -482,6 +482,50 @@ def test_an_archive_that_is_gone_is_not_begun_anew(engine: sa.Engine, tmp_path: 
     assert run(kept).deleted == 6, "an archive that was emptied on purpose is another matter"
 
 
+def test_the_last_of_its_kind_is_not_purged_when_the_one_that_was_kept_goes(engine: sa.Engine) -> None:
+    table = news_table(engine)
+    fill(engine, table, 400)
+    with engine.begin() as connection:
+        connection.execute(sa.update(table).values(body="the same"))
+    kept_went: list[int] = []
+
+    def went_on(_: object) -> None:
+        if not kept_went:
+            kept_went.append(1)
+            with engine.begin() as connection:
+                connection.execute(sa.delete(table).where(table.c.id == 1))
+
+    twice = Rule("twice", "news", duplicates=("body",), target=None, purge=True, batch=100)
+    run(retention(engine, twice), Manners(at_progress=went_on))
+    assert len(rows_of(engine, table)) == 1
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_purged_duplicates_leave_the_one_that_was_asked_for(engine: sa.Engine, which: Any) -> None:
+    table = news_table(engine)
+    fill(engine, table, 300)
+    with engine.begin() as connection:
+        connection.execute(sa.update(table).where(table.c.id > 10).values(body="the same"))
+    twice = Rule("twice", "news", duplicates=("body",), keep_which=which, target=None, purge=True, batch=100)
+    assert run(retention(engine, twice)).deleted == 289
+    assert set(rows_of(engine, table)) == {*range(1, 11), 11 if which == "first" else 300}
+
+
+@pytest.mark.parametrize("target", ["server", "files"], indirect=True)
+def test_two_databases_do_not_share_an_archive_by_one_rules_name(
+    engine: sa.Engine, target: str, tmp_path: Path
+) -> None:
+    fill(engine, news_table(engine), 5)
+    assert run(retention(engine, rule(target))).deleted == 5
+    other = sa.create_engine(f"sqlite:///{tmp_path}/other.sqlite3")
+    fill(other, table := news_table(other), 5)
+    [result] = retention(other, rule(target)).run(dry_run=False).results
+    assert "that this database never archived there" in str(result.error)
+    assert len(rows_of(other, table)) == 5
+    assert len(archived(retention(engine, rule(target)), engine)) == 5
+    other.dispose()
+
+
 def test_a_cascade_in_a_columns_own_line_is_seen_on_sqlite_too(sqlite_url: sa.URL) -> None:
     engine = sa.create_engine(sqlite_url)
     fill(engine, news_table(engine), 3)

@@ -20,6 +20,7 @@ from dbpilot.testing import FakeClock
 from tests.contract.test_retention import (
     NOW,
     OLD,
+    YEAR,
     archived,
     engine,
     fill,
@@ -426,6 +427,46 @@ def test_an_archive_that_cannot_be_written_is_told_and_deletes_nothing(engine: s
     assert len(rows_of(engine, table)) == 300
     in_the_way.unlink()
     assert run(retention(engine, rule(str(folder)))).deleted == 300
+
+
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+def test_a_child_that_comes_while_its_parent_is_purged_is_not_taken_along(engine: sa.Engine, action: str) -> None:
+    """The database would take it along without a word; so it has to be seen before its parent goes."""
+    table = news_table(engine)
+    child = sa.Table(
+        "comments",
+        table.metadata,
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("news_id", table.c.id.type, sa.ForeignKey("news.id", ondelete=action)),
+        sa.Column("at", sa.DateTime),
+    )
+    child.create(engine)
+    fill(engine, table, 2000)
+    rules = rule(None, purge=True), Rule("old comments", "comments", "at", YEAR, target=None, purge=True)
+    kept, commented, stop = retention(engine, *rules), set[int](), threading.Event()
+
+    def comment() -> None:
+        for key in range(2000, 0, -1):
+            if stop.is_set():
+                return
+            try:
+                with engine.begin() as connection:
+                    connection.execute(sa.insert(child).values(id=key, news_id=key, at=NOW.replace(tzinfo=None)))
+                commented.add(key)
+            except (sa.exc.OperationalError, sa.exc.IntegrityError):
+                continue  # its parent has gone, or the database was busy
+
+    writer = threading.Thread(target=comment)
+    writer.start()
+    try:
+        kept.run(dry_run=False)
+    finally:
+        stop.set()
+        writer.join()
+    if engine.dialect.name != "sqlite":  # which looks after foreign keys only where it is told to
+        with engine.connect() as connection:
+            found = {row.news_id for row in connection.execute(sa.select(child.c.news_id))}
+        assert found == commented, "every comment is there, and so is what it is about"
 
 
 def test_a_child_that_comes_while_its_parent_goes_is_not_taken_along(engine: sa.Engine, target: str) -> None:

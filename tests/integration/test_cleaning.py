@@ -1,5 +1,6 @@
 """Cleaning from a running application: planned, begun, followed, cancelled, remembered, told of and undone."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -142,8 +143,14 @@ def test_rows_on_hold_stay_until_they_are_released(client: TestClient, engine: s
         ("/cleanup/restore", {"rule": "old news", "since": "yesterday"}, 422, ""),
         ("/cleanup/restore", {"rule": "old news"}, 409, "archive"),
         ("/cleanup/restore", {"rule": "old news", "untill": "2009-02-01T00:00:00"}, 422, "untill"),
+        ("/cleanup/restore", {"rule": "old news", "since": "2020-02-01T00:00"}, 422, "timezone"),
         ("/cleanup/restore", {"rule": "old news", "keys": [[1, 2]]}, 422, "a key of news is id"),
-        ("/cleanup/restore", {"rule": "old news", "since": "2020-02-01", "until": "2020-01-01"}, 422, "no time at all"),
+        (
+            "/cleanup/restore",
+            {"rule": "old news", "since": "2020-02-01T00:00Z", "until": "2020-01-01T00:00Z"},
+            422,
+            "no time at all",
+        ),
         ("/cleanup/holds", {"table": "nowhere", "reason": "x"}, 409, "nowhere"),
         ("/cleanup/holds", {"table": "news", "where": {"colour": 1}, "reason": "x"}, 409, "colour"),
     ],
@@ -231,3 +238,22 @@ def test_after_duplicates_are_gone_it_is_told_how_they_stay_away(engine: sa.Engi
             connection.execute(sa.text(advice.split("this does: ")[1]))
         pilot.cleaning.run(dry_run=False)
         assert pilot.cleanup().last_runs[0].advice == []
+
+
+def test_a_planned_run_is_remembered_and_one_that_finds_another_at_work_is_told_of(
+    pilot: Autopilot, engine: sa.Engine, channel: Channel
+) -> None:
+    pilot.cleaning._begin(None)
+    with pytest.raises(RefusedError):
+        pilot.cleaning._scheduled(threading.Event())
+    assert [title for title, _ in channel.told] == ["dbpilot: cleanup left out"]
+    pilot.cleaning._running = None
+    pilot.cleaning._scheduled(threading.Event())
+    _until(lambda: [run.deleted for run in pilot.cleanup().last_runs] == [OLD])
+
+
+def test_a_planned_run_ends_when_its_schedule_asks_for_it(pilot: Autopilot, engine: sa.Engine) -> None:
+    stop, went_on = threading.Event(), pilot.cleaning._went_on
+    pilot.cleaning._went_on = lambda progress: (went_on(progress), stop.set())
+    pilot.cleaning._scheduled(stop)
+    assert _rows(engine) == OLD + NEW - 100, "it ended after the batch in hand"

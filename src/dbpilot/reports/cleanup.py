@@ -151,8 +151,12 @@ def space_advice(finished: CleanupFinished, dialect: str) -> list[str]:
         "writers wait at the beginning and the end",
         "sqlite": "VACUUM gives it back; it rewrites the whole file, and writers wait meanwhile ({} alone cannot be)",
     }[{"mariadb": "mysql"}.get(dialect, dialect)]
-    freed = [one for one in finished.results if one.bytes >= WORTH_BYTES and one.deleted]
-    return [f"about {one.bytes / 2**20:,.0f} MiB of {one.table} are free: {how.format(one.table)}" for one in freed]
+    freed = [(one.table, one.bytes * one.deleted // one.planned) for one in finished.results if one.planned]
+    return [
+        f"about {size / 2**20:,.0f} MiB of {table} are free: {how.format(table)}"
+        for table, size in freed
+        if size >= WORTH_BYTES
+    ]
 
 
 def is_unique(rule: Rule, engine: Engine) -> bool:

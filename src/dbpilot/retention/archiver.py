@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.errors import PilotError
 from dbpilot.retention.beside import Beside, Moved, Purge, added
-from dbpilot.retention.elsewhere import Elsewhere, check_is_there
+from dbpilot.retention.elsewhere import Elsewhere, check_is_ours, check_is_there
 from dbpilot.retention.gentle import Limits, Signs, next_size, pause_reason
 from dbpilot.retention.holds import held
 from dbpilot.retention.journal import Journal
@@ -204,6 +204,7 @@ class _Run:
         target.prepare(mover.portable.table)
         with self.session.reading() as connection:
             check_is_there(connection, scope.rule.name, target, mover.portable)
+            check_is_ours(connection, scope.rule.name, target, mover.portable)
         return mover, recovered
 
     def _batches(self, work: Work, portions: Portions, mover: Mover, tally: _Tally) -> str | None:

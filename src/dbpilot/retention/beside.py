@@ -73,7 +73,10 @@ class Purge:
 
     def _purge(self, portion: Portion) -> Moved:
         with self.session.transaction() as connection:
-            gone = _deleted(connection, self.scope.live, sa.and_(portion.condition(self.scope.live), self.scope.due))
+            live, condition = self.scope.live, sa.and_(portion.condition(self.scope.live), self.scope.due)
+            if live.children:  # one that comes now would be taken along by a cascade, unseen
+                lock(connection, live, condition)
+            gone = _deleted(connection, live, condition)
         return Moved(deleted=gone)
 
 

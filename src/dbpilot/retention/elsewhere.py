@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 import sqlalchemy as sa
 
-from dbpilot.errors import RetentionError
+from dbpilot.errors import RefusedError, RetentionError
 from dbpilot.retention.beside import ChangedMeanwhileError, Moved, lock
 from dbpilot.retention.conditions import one_of
 from dbpilot.retention.digest import Digest, digest_of, row_checksum
@@ -223,6 +223,21 @@ def check_is_there(connection: sa.Connection, rule: str, target: ArchiveTarget, 
         raise RetentionError(
             f"{target.name} is empty, and should hold {expected} rows of rule {rule!r}; nothing is deleted from the "
             "live table. Is its disk mounted, and is it the archive that the rule had before?"
+        )
+
+
+def check_is_ours(connection: sa.Connection, rule: str, target: ArchiveTarget, portable: Portable) -> None:
+    """Returns when no other database archives by a rule of this name to the same place: both would number their batches
+    from one, and overwrite each other's.
+
+    Raises:
+        RefusedError: it holds rows, and the journal knows of none.
+    """
+    known = Journal(connection).knows(rule, target.name)
+    if not known and next(iter(target.rows(rule, portable.table, None, None, None)), None) is not None:
+        raise RefusedError(
+            f"{target.name} has rows of a rule {rule!r} that this database never archived there; give the rule another "
+            "name or another target"
         )
 
 

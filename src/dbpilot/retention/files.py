@@ -208,7 +208,8 @@ def _by_fsspec(url: str) -> tuple[_Store, str]:
 
     def put(path: str, data: Any) -> None:
         filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-        filesystem.pipe_file(path, bytes(data))
+        filesystem.pipe_file(f"{path}.part", bytes(data))  # some write in place, and a crash would leave half a file
+        filesystem.mv(f"{path}.part", path)
 
     return _Store(PyFileSystem(FSSpecHandler(filesystem)), put), root.rstrip("/")
 

@@ -155,6 +155,11 @@ class Journal:
         )
         return [_entry(row) for row in self._connection.execute(found)]
 
+    def knows(self, rule: str, target: str) -> bool:
+        """Whether the rule ever had a batch there, finished or not."""
+        found = sa.select(journal.c.number).where(journal.c.rule == rule, journal.c.target == target).limit(1)
+        return self.exists and self._connection.execute(found).first() is not None
+
     def expected(self, target: str, rule: str | None = None) -> Expected:
         """What an archive must hold, of one rule or of all: every batch less what was restored."""
         columns = journal.c.state, journal.c.rows, journal.c.checksum, journal.c.columns

@@ -118,7 +118,7 @@ class ParquetTarget:
         within = _Within(since, until, time_column)
         forms = forms_of(table)
         for path in self._paths(rule):
-            for group in self._groups(path, within):
+            for group in list(self._groups(path, within)):  # the file may be replaced while its rows are given out
                 if found := [row for row in rows_of(group, forms) if within.has(row)]:
                     yield found
 

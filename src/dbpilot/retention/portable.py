@@ -59,6 +59,8 @@ class Portable:
     given: Mapping[str, sa.ColumnElement[Any]]
     """What is bound for each column that a row can be given back to."""
 
+    key_places: tuple[int, ...]
+    """Where the key's columns are in a row that was read."""
     fingerprint: sa.ColumnElement[str] | None
     """What the database itself makes of a row's content, where it can: 32 digits instead of all values."""
 
@@ -83,8 +85,7 @@ class Portable:
 
     def key_of(self, row: Sequence[Any]) -> tuple[Any, ...]:
         """The key of a row that was read."""
-        places = {name: place for place, name in enumerate(self.names)}
-        return tuple(row[places[name]] for name in self.live.key_names)
+        return tuple([row[place] for place in self.key_places])
 
 
 def portable(live: Live, dialect: sa.Dialect) -> Portable:
@@ -102,7 +103,9 @@ def portable(live: Live, dialect: sa.Dialect) -> Portable:
             given[column.name] = bound
     key = sa.PrimaryKeyConstraint(*live.key_names)
     table = sa.Table(live.table.name, sa.MetaData(), *columns, key)
-    return Portable(live, table, tuple(selected), given, fingerprint_of(selected, dialect))
+    names = list(table.c.keys())
+    places = tuple(names.index(name) for name in live.key_names)
+    return Portable(live, table, tuple(selected), given, places, fingerprint_of(selected, dialect))
 
 
 def fingerprint_of(columns: Sequence[sa.ColumnElement[Any]], dialect: sa.Dialect) -> sa.ColumnElement[str] | None:

@@ -21,6 +21,7 @@ from dbpilot.retention.journal import Entry, Journal
 from dbpilot.retention.live import MADE_BY_US, Live, reflected, stamp_name
 from dbpilot.retention.policy import Rule
 from dbpilot.retention.portable import Portable
+from dbpilot.retention.scope import chunks
 from dbpilot.retention.session import Session
 from dbpilot.retention.targets import ArchiveTarget, Key
 
@@ -107,8 +108,9 @@ class _Back:
 
     def _taken(self, connection: sa.Connection, keys: Sequence[Key]) -> set[Key]:
         """Those of the keys that are live."""
-        chosen = sa.select(*self.live.key).where(one_of(self.live.key, keys))
-        return {tuple(row) for row in connection.execute(chosen)}
+        live = sa.select(*self.live.key)
+        parts = (live.where(one_of(self.live.key, part)) for part in chunks(keys, len(self.live.key)))
+        return {tuple(row) for part in parts for row in connection.execute(part)}
 
     def _note(self, connection: sa.Connection, entry: Entry) -> Entry:
         journal = Journal(connection)
@@ -216,7 +218,7 @@ class FromElsewhere(_Back):
         """
         self.result = RestoreResult(self.rule.name, self.live.table.name, self.target.name)
         twice = self._archived_twice()
-        for found in self._wanted(wanted):
+        for found in meant_rows(self.target, self.portable, self.rule, wanted):
             rows = [row for row in found if self._key_of(row) not in twice]
             if len(rows) < len(found):
                 self._conflict([key for key in map(self._key_of, found) if key in twice], SEVERAL)
@@ -227,11 +229,6 @@ class FromElsewhere(_Back):
             except (IntegrityError, DataError):
                 self._one_by_one(rows)
         return self.result
-
-    def _wanted(self, wanted: Wanted) -> Iterator[Sequence[Row]]:
-        for rows in meant_rows(self.target, self.portable, self.rule, wanted):
-            for start in range(0, len(rows), ROWS_AT_ONCE):
-                yield rows[start : start + ROWS_AT_ONCE]
 
     def _archived_twice(self) -> set[Key]:
         """The keys of which files have several rows, as happens when a key is used again: to take one of them out of

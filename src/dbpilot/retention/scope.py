@@ -105,6 +105,16 @@ class Scope:
         joined = table.join(numbered, sa.and_(*found))
         return sa.select(*key).select_from(joined).where(numbered.c.dbpilot_nth > 1, self.due)
 
+    def still_repeated(self, keys: Sequence[Key]) -> sa.Select[Any]:
+        """Those of the keys whose rows may go, and still have another that is kept."""
+        own, other = self.live.table, self.live.table.alias()
+        kept = tuple(other.c[name] for name in self.live.key_names)
+        first = self.rule.keep_which == "first"
+        order = beyond(self.live.key, kept) if first else beyond(kept, tuple(self.live.key))
+        same = [other.c[name] == own.c[name] for name in self.rule.duplicates]
+        another = sa.select(sa.literal(1)).select_from(other).where(*same, matches(other, self.rule.where), order)
+        return self.keys(sa.and_(one_of(self.live.key, keys), self.due, another.correlate(own).exists()))
+
     def counted(self, condition: sa.ColumnElement[bool]) -> sa.Subquery:
         """The rows of the plan, as key and age."""
         rows = self.repeated() if self.rule.duplicates else sa.select(*self.live.key).where(condition)
@@ -141,8 +151,14 @@ class Portions:
         if not self._keys and not self._over:
             self._fill(connection, scope)
         size = min(size, PARAMETERS // len(scope.live.key))
-        keys = tuple(self._keys.popleft() for _ in range(min(size, len(self._keys))))
-        return Portion(keys[0], keys[-1], keys) if keys else None
+        while keys := tuple(self._keys.popleft() for _ in range(min(size, len(self._keys)))):
+            if scope.rule.kind == "purge":  # what repeated another a while ago may be the last of its kind by now
+                keys = tuple(tuple(row) for row in connection.execute(scope.still_repeated(keys)))
+            if keys:
+                return Portion(keys[0], keys[-1], keys)
+            if not self._keys and not self._over:
+                self._fill(connection, scope)
+        return None
 
     def _fill(self, connection: sa.Connection, scope: Scope) -> None:
         found = scope.repeated().where(self._rest).order_by(*scope.live.key).limit(MAX_KEYS)

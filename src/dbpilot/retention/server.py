@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -50,13 +51,14 @@ class ServerTarget:
                 hide_parameters=True,
                 pool_size=1,
                 max_overflow=0,
-                connect_args=SILENCE.get(sa.create_engine(parsed).driver, {}),
+                connect_args=SILENCE.get(parsed.get_driver_name(), {}),
             )
         except (ArgumentError, ValueError):
             raise ConfigError("an archive's URL cannot be read; write it as SQLAlchemy does") from None
         except ImportError as error:
             raise ConfigError(f"an archive's URL asks for a driver that is not installed: {error.name}") from None
         self._archive_name = archive
+        self._wanted = lru_cache(maxsize=8)(self._made_of)  # one table object, or each statement is compiled again
         self._source = source
         self._clock = clock
         self._dialect = dialect_of(self._engine)
@@ -176,7 +178,7 @@ class ServerTarget:
         """No connection is left open."""
         self._engine.dispose()
 
-    def _wanted(self, table: sa.Table) -> sa.Table:
+    def _made_of(self, table: sa.Table) -> sa.Table:
         """The archive of this table, as it would be made today."""
         key = [column.name for column in table.primary_key]
         columns = [

@@ -1,12 +1,11 @@
 """The JSON API of cleaning: looking is free; what changes the database is asked for by POST, from this machine only."""
 
 from collections.abc import Callable
-from datetime import datetime
 from ipaddress import ip_address
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from dbpilot.errors import ConfigError, PilotError, RefusedError
 from dbpilot.pilot import Autopilot
@@ -28,8 +27,8 @@ class Restore(Asked):
     """Which archived rows are wanted back: of a range of time, or with these keys."""
 
     rule: str = Field(max_length=255)
-    since: datetime | None = None
-    until: datetime | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
     keys: list[Any] | None = Field(default=None, max_length=10_000)
 
 
