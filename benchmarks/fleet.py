@@ -193,7 +193,9 @@ def fleets(url: sa.URL, histories: Mapping[str, str], requests: Sequence[Request
 def _figures(label: str, seen: Seen) -> Iterator[Figure]:
     yield Figure(f"{label}: median latency", _quantile_ms(seen, 50), "ms")
     yield Figure(f"{label}: p99 latency", _quantile_ms(seen, 99), "ms", {"p99.9": _quantile_ms(seen, 99.9)})
-    yield Figure(f"{label}: most connections on the server", seen.most, "", {"on the average": seen.mean})
+    yield Figure(
+        f"{label}: most connections to the application's database", seen.most, "", {"on the average": seen.mean}
+    )
     yield Figure(f"{label}: errors", seen.errors, "", {"of the leases": float(seen.failures)})
 
 

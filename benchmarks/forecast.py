@@ -23,6 +23,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from benchmarks.report import Figure, publish
 from dbpilot.pool.forecast import LEVEL_MINUTES, Demand, Profile, demand_of, forecast, learned, level_of
+from dbpilot.pool.foresight import AHEAD_S
 
 SEED: Final = 7
 ZONE: Final = ZoneInfo("America/New_York")
@@ -37,7 +38,7 @@ OPENS: Final = 570
 CLOSES: Final = 960
 CLOSES_EARLY: Final = 780
 """Minutes of the day."""
-AHEAD: Final = 5
+AHEAD: Final = round(AHEAD_S / 60)
 """Minutes that the pool looks ahead."""
 MINUTES: Final = 1440
 LOOKS_PER_MINUTE: Final = 20
@@ -254,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     within = f"the most within {AHEAD} minutes"
     figures = [
         *errors(hourly, "the next hour, minute by minute: error", places("at the opening", OPENS, OPENS + 3)),
-        *errors(pool, f"{within}: error", places("just before the opening", OPENS - AHEAD + 2, OPENS)),
+        *errors(pool, f"{within}: error", places("just before the opening", OPENS - AHEAD, OPENS)),
         Figure(f"{within}: more came than was expected, by", shortfall(pool), "%"),
         *speed(all_[0]),
     ]

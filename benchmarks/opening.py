@@ -69,7 +69,7 @@ def openings(url: sa.URL, days: int) -> Iterator[Figure]:
     }
     if name == "postgresql":
         pools["psycopg_pool 5-50"] = lambda seen, _: PsycopgPool(url, seen, min_size=5, max_size=50)
-    first, steady = {}, {}
+    first, steady, errors = {}, {}, {}
     for label, make in pools.items():
         now = datetime.now(UTC)
         opening = (now + timedelta(seconds=LEAD_S + 60)).replace(second=0, microsecond=0)
@@ -78,11 +78,13 @@ def openings(url: sa.URL, days: int) -> Iterator[Figure]:
         quiet_s = (opening - datetime.now(UTC)).total_seconds()
         lived(pool, _load(quiet_s), seen)
         pool.close()
+        errors[label] = seen.errors
         first[label] = quantile_ms(_between(seen, quiet_s, quiet_s + FIRST_S), 0.99)
         steady[label] = quantile_ms(_between(seen, quiet_s + BUSY_S - STEADY_S, quiet_s + BUSY_S), 0.99)
     for label in pools:
         title = f"{name}, {label}: p99 wait in the first 5 s"
         yield Figure(title, first[label], "ms", {"steady": steady[label]})
+        yield Figure(f"{name}, {label}: errors", errors[label], "")
     ratio = first["ours, with foresight"] / steady["ours, with foresight"]
     title = f"{name}: p99 wait in the first 5 s / steady, with foresight"
     yield Figure(title, ratio, "x", {}, "at most 2 x", ratio <= 2)

@@ -26,6 +26,7 @@ from benchmarks.report import Figure, publish
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
 from dbpilot.pool import ResizableQueuePool
+from dbpilot.pool.resizable import LINGER_S
 from dbpilot.pool.simulation import Request
 from dbpilot.pool.traces import SEED, market_day
 from dbpilot.pooling import HolderWatch
@@ -192,6 +193,7 @@ def days(url: sa.URL, length_s: float, requests: int) -> Iterator[Figure]:
     pools: dict[str, Callable[[Day], Pool]] = {
         "SQLAlchemy 5+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=0),
         "SQLAlchemy 5+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=30),
+        "SQLAlchemy 5+45": lambda seen: SqlAlchemyPool(url, seen, pool_size=5, max_overflow=45),
         "SQLAlchemy 20+0": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=0),
         "SQLAlchemy 20+30": lambda seen: SqlAlchemyPool(url, seen, pool_size=20, max_overflow=30),
         "ours 5+45": lambda seen: SqlAlchemyPool(url, seen, **ours),
@@ -201,6 +203,9 @@ def days(url: sa.URL, length_s: float, requests: int) -> Iterator[Figure]:
     if name == "postgresql":
         pools["psycopg_pool 5-20"] = lambda seen: PsycopgPool(url, seen, min_size=5, max_size=20)
         pools["psycopg_pool 5-50"] = lambda seen: PsycopgPool(url, seen, min_size=5, max_size=50)
+        pools["psycopg_pool 5-50, idle for 2 s"] = lambda seen: PsycopgPool(
+            url, seen, min_size=5, max_size=50, max_idle=LINGER_S
+        )
     seen: dict[str, Day] = {}
     for label, make in pools.items():
         result = Day()
@@ -221,19 +226,32 @@ def _figures(label: str, seen: Day) -> Iterator[Figure]:
 
 
 def _goals(name: str, seen: dict[str, Day]) -> Iterator[Figure]:
-    usual, peer = seen["SQLAlchemy 5+30"], seen.get("psycopg_pool 5-50")
+    usual, as_many = seen["SQLAlchemy 5+30"], seen["SQLAlchemy 5+45"]
     for label in ("ours 5+45", "ours, adaptive"):
         ours, title = seen[label], f"{name}, {label}"
         ratio = quantile_ms(ours.waits_s, 0.99) / quantile_ms(usual.waits_s, 0.99)
         yield Figure(f"{title}: p99 wait / SQLAlchemy 5+30", ratio, "x", {}, "at most 1/40", ratio <= 1 / 40)
+        ratio = quantile_ms(ours.waits_s, 0.99) / quantile_ms(as_many.waits_s, 0.99)
+        yield Figure(f"{title}: p99 wait / SQLAlchemy 5+45, which may open as many", ratio, "x")
         yield Figure(f"{title}: connects inside a request", ours.inside, "", {}, "at most 20", ours.inside <= 20)
         yield Figure(f"{title}: errors", ours.errors, "", {}, "0", ours.errors == 0)
-        if peer is not None:
-            ratio = quantile_ms(ours.waits_s, 0.99) / quantile_ms(peer.waits_s, 0.99)
-            yield Figure(f"{title}: p99 wait / psycopg_pool 5-50", ratio, "x", {}, "at most 1 x", ratio <= 1)
-            ratio = ours.connection_s / peer.connection_s
-            beside = "connection-seconds / psycopg_pool 5-50"
-            yield Figure(f"{title}: {beside}", ratio, "x", {}, "at most 0.75 x", ratio <= 0.75)
+        if name == "postgresql":
+            yield from _beside_psycopg(title, ours, seen)
+
+
+def _beside_psycopg(title: str, ours: Day, seen: dict[str, Day]) -> Iterator[Figure]:
+    """psycopg's pool keeps what is idle for ten minutes, so in a day this short it never shrinks; told to shrink as soon
+    as ours does, it stands beside it, too."""
+    peer, eager = seen["psycopg_pool 5-50"], seen["psycopg_pool 5-50, idle for 2 s"]
+    waits = [quantile_ms(ours.waits_s, 0.99) / quantile_ms(one.waits_s, 0.99) for one in (peer, eager)]
+    spent = [ours.connection_s / one.connection_s for one in (peer, eager)]
+    beside = "idle for 2 s"
+    yield Figure(
+        f"{title}: p99 wait / psycopg_pool 5-50", waits[0], "x", {beside: waits[1]}, "at most 1 x", waits[0] <= 1
+    )
+    goal = "at most 0.75 x"
+    what = f"{title}: connection-seconds / psycopg_pool 5-50"
+    yield Figure(what, spent[0], "x", {beside: spent[1]}, goal, spent[0] <= 0.75)
 
 
 def quantile_ms(waits_s: Sequence[float], share: float) -> float:

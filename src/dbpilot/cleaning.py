@@ -353,7 +353,7 @@ class Cleaning:
         return Manners(limits, self._signs, until, self._cancel, self._went_on)
 
     def _signs(self, connection: Connection) -> Signs:
-        return read_signs(connection, p95_s=self._p95_s)
+        return read_signs(connection, p95_s=None if self._config.max_p95_s is None else self._p95_s)
 
     def _went_on(self, progress: CleanupProgress) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ import json
 import os
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
@@ -137,6 +137,11 @@ class PoolConfig(_Section):
 
     reserve: float = Field(default=0.1, ge=0, lt=1)
     """The share of the server's connections that is left to others."""
+
+    @property
+    def resizes(self) -> bool:
+        """Whether anything is done to the pool."""
+        return self.mode in ("auto", "adaptive")
 
     @field_validator("timezone")
     @classmethod
@@ -268,9 +273,12 @@ class PilotConfig(_Section):
 
 
 def _known_zone(timezone: str) -> str:
-    if timezone not in available_timezones():
+    try:
+        ZoneInfo(timezone)
+    except (ValueError, OSError, ZoneInfoNotFoundError):  # no zone, no such zone, a folder of zones
         near = get_close_matches(timezone, available_timezones(), 3)
-        raise ValueError(f"no time zone is called {timezone}; did you mean {' or '.join(near) or 'Asia/Seoul'}?")
+        said = f"no time zone is called {timezone}; did you mean {' or '.join(near) or 'Asia/Seoul'}?"
+        raise ValueError(said) from None
     return timezone
 
 

@@ -211,13 +211,13 @@ class Autopilot:
         return total.p95_s if total.calls >= self.config.alerts.min_calls else None
 
     def _notify(self, title: str, message: str) -> None:
-        """Somebody is told, where the configuration says whom; in the caller's thread, which is none of the host's."""
+        """Somebody is told, where the configuration says whom, by the thread that cleaned."""
         if self._notifier is None:
             return
         try:
             self._notifier.send(f"{self.config.alerts.title}: {title}", message)
-        except NotifierError as error:
-            log.warning("%s", error)
+        except Exception as error:  # noqa: BLE001 - the border to channels, which anybody may write
+            log.warning("%s", error if isinstance(error, NotifierError) else type(error).__name__)
 
     def _plan_found(self, pattern_id: str, plan: Plan) -> None:
         """The database told how it answers a pattern."""
@@ -404,12 +404,7 @@ class Autopilot:
     def pool_history(self, hours: float) -> PoolHistory:
         """The pools of all processes that share the history, in the last hours."""
         since, until = self._last(hours)
-
-        def remembered(kind: str) -> tuple[list[Event], str | None]:
-            known = self._recall.events(kind, since, until, MAX_POOL_READ)
-            return known.events, known.error
-
-        return self._pooling.history(since, until, remembered)
+        return self._pooling.history(since, until, self._remembered(since, until, MAX_POOL_READ))
 
     def review_pool(self) -> PoolReview:
         """The pool is reviewed now, whenever the last review was, and resized if that comes to another size.
@@ -433,13 +428,18 @@ class Autopilot:
 
     def cleanup(self, hours: float = 24 * 366, limit: int = 20) -> CleanupReport:
         """What is due by the rules of retention, what goes on, and the last runs of all processes."""
-        since, until = self._last(hours)
+        return self.cleaning.report(self._remembered(*self._last(hours), limit))
+
+    def _remembered(
+        self, since: datetime, until: datetime, limit: int
+    ) -> Callable[[str], tuple[list[Event], str | None]]:
+        """Tells what is remembered of a kind, the latest first, and why nothing is."""
 
         def remembered(kind: str) -> tuple[list[Event], str | None]:
             known = self._recall.events(kind, since, until, limit)
             return known.events, known.error
 
-        return self.cleaning.report(remembered)
+        return remembered
 
     def series(self) -> SeriesByKey:
         """Totals since the start by operation and table, for metrics."""

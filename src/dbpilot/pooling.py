@@ -41,8 +41,6 @@ LOOKS_PER_S: Final = 100
 BURST_S: Final = 1.0
 """As many looks as fit into so long may be taken at once: a pool that fills in a moment is known whole."""
 ANSWER_S: Final = 5.0
-RESIZING: Final = ("auto", "adaptive")
-NOT_RESIZED: Final = Unsupported("this pool is not resized, so it keeps no budget", "set DBPILOT_POOL__MODE=auto")
 IN_DETAIL_H: Final = 3.0
 """Up to so many hours are shown from samples of ten seconds, longer ranges from those of a minute."""
 
@@ -203,7 +201,7 @@ class Pooling:
 
     def _why_no_budget(self) -> Unsupported | None:
         """Why this pool is bounded by its own limit alone; None where it is not."""
-        return self._no_budget if self._config.mode in RESIZING else NOT_RESIZED
+        return self._regulator.why_not() or self._no_budget
 
     def _seen(self, recent: Sequence[PoolSample], holds: Sequence[Hold], collected: Sequence[Hold]) -> None:
         """Somebody looked at the pool."""

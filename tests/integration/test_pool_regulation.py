@@ -256,3 +256,12 @@ def test_pilots_that_share_a_history_share_the_servers_connections(postgresql_ur
 
 def test_the_pilots_own_connections_are_had_beside_a_resizable_pool(engine: sa.Engine) -> None:
     assert OwnConnections(engine).run(lambda connection: connection.scalar(sa.text("SELECT 7")), 1) == 7
+
+
+def test_however_often_it_starts_the_limit_is_what_the_application_allows(engine: sa.Engine) -> None:
+    for _ in range(3):
+        with _pilot(engine, pool={"mode": "adaptive", "sample_s": 0.02}) as pilot:
+            _until(lambda pilot=pilot: pilot.pool_history(1).samples != [])
+            engine.pool.prepare(8)
+        assert engine.pool.allowed == 25
+        _until(lambda: engine.pool.counts().open <= engine.pool.size())

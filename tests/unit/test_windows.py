@@ -3,10 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from dbpilot.config import QueriesConfig
 from dbpilot.history.store import OTHER_ID, Batch, Event, Pattern
 from dbpilot.queries.callsite import Frame
 from dbpilot.queries.intake import MAX_SLOW_PER_WINDOW, Intake
+from dbpilot.queries.pace import MAX_PATTERNS, MIN_CALLS, Pace
 from dbpilot.queries.receipts import MAX_LINES_KEPT, N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Detail, Execution, Recorder
 from dbpilot.queries.request import Request
@@ -245,3 +248,15 @@ def test_parameters_are_told_by_type_and_length() -> None:
     assert redacted([("a", 1), ("b", 2)]) == {"rows": 2, "first": ["str(1)", "int"]}
     assert redacted(()) == []
     assert redacted(None) is None
+
+
+def test_many_rare_patterns_do_not_hide_how_slow_the_database_is() -> None:
+    pace = Pace()
+    for number in range(2 * MAX_PATTERNS):
+        pace.add(f"rare {number}", 0.001)
+    assert pace.slowdown() is None
+    for duration_s in (0.001, 0.005):
+        for _ in range(MIN_CALLS):
+            pace.add("often", duration_s)
+        slowdown = pace.slowdown()
+    assert slowdown == pytest.approx(5, rel=0.01)

@@ -272,8 +272,12 @@ class BudgetKeeper:
         self._adopt()
         self._hold(self._slots())
         thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-pool-budget", daemon=True)
-        thread.start()
-        self._thread = thread  # one that could not be started is not waited for
+        try:
+            thread.start()
+        except RuntimeError:  # a pool that nobody looks after has no bound
+            self._release()
+            raise
+        self._thread = thread
 
     def stop(self) -> None:
         """The lease is gone, and the pool goes on without; what is in use keeps its lease until that runs out."""
@@ -283,8 +287,11 @@ class BudgetKeeper:
         self._wake.set()
         self._thread.join(STOP_S)
         self._thread = None
-        if self._seen.mine is not None:
-            self._hold(0)  # closes what is idle, or the others would count on connections that are still there
+        if self._errand is None and self._seen.mine is None:
+            self._leases.close()  # nobody ever heard of this process
+        else:
+            if self._silent_s() <= TTL_S:
+                self._hold(0)  # closes what is idle, or the others would count on connections that are still there
             self._part()
         self._release()
 
@@ -295,14 +302,16 @@ class BudgetKeeper:
             self._failed(error)
 
     def _leave(self) -> None:
-        if self._errand is not None:
-            self._errand.exception()  # or it would announce again who has left
-        open_ = self._slots()
-        if open_:
-            self._leases.exchange(lambda mine, _: Lease("", open_, open_, 0, open_, mine.budget if mine else open_))
-        else:
-            self._leases.leave()
-        self._leases.close()
+        try:
+            if self._errand is not None:
+                self._errand.exception()  # or it would announce again who has left
+            open_ = self._slots()
+            if open_:
+                self._leases.exchange(lambda mine, _: Lease("", open_, open_, 0, open_, mine.budget if mine else open_))
+            else:
+                self._leases.leave()
+        finally:
+            self._leases.close()
 
     def _release(self) -> None:
         """The pools know no budget any more."""

@@ -54,7 +54,10 @@ class Foresight:
 
     def _learn(self, now: datetime) -> None:
         try:
-            profile = learned(demand_of(self._remembered(now - LEARNED_FROM, now)), self._timezone)
+            # Day by day: others ask the history as well, and it answers no question that takes long.
+            days = [now - LEARNED_FROM + timedelta(days=day) for day in range(LEARNED_FROM.days)]
+            values = [value for day in days for value in self._remembered(day, day + timedelta(days=1))]
+            profile = learned(demand_of(values), self._timezone)
         except StoreError:  # the history says so itself; what was learned before is still true
             self._learn_at = now + RETRY_AFTER
             return

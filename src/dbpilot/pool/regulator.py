@@ -67,8 +67,6 @@ class PoolRegulator:
         self._collected: list[Hold] = []
         self._before = watch.read()
         self._looked_at = clock.ticks()
-        self._ceiling: int | None = None
-        """The most connections: the largest size, and the overflow that the application allows."""
         self._waits_before = LatencyHistogram()
         self._reviewed_at = clock.now()
         self._stopping = Flag()
@@ -85,9 +83,6 @@ class PoolRegulator:
     def start(self) -> None:
         """The thread runs."""
         self._reviewed_at = self._clock.now()
-        pool = self._engine.pool
-        if isinstance(pool, ResizableQueuePool) and pool.allowed is not None:
-            self._ceiling = max(pool.allowed, self._config.max_size + pool.allowed - pool.size())
         self._start_thread()
 
     def ensure_alive(self) -> None:
@@ -114,10 +109,18 @@ class PoolRegulator:
         self._release()
 
     def _release(self) -> None:
-        """A limit that was lowered here is raised again: nobody else would."""
-        pool, most = self._engine.pool, self._ceiling
-        if isinstance(pool, ResizableQueuePool) and self._config.mode == "adaptive" and most is not None:
-            pool.resize(pool.size(), most - pool.size())
+        """A limit that was lowered is raised again, and what was opened ahead may go: nobody else would see to it."""
+        pool, most = self._engine.pool, self._ceiling()
+        if isinstance(pool, ResizableQueuePool) and self._config.mode == "adaptive":
+            pool.prepare(0)
+            if most is not None:
+                pool.resize(pool.size(), most - pool.size())
+
+    def _ceiling(self) -> int | None:
+        """The most connections: the largest size, and the overflow that the application allows; None for no limit."""
+        pool = self._engine.pool
+        size, overflow = pool.made_with if isinstance(pool, ResizableQueuePool) else (0, -1)
+        return max(size, self._config.max_size) + overflow if overflow >= 0 else None
 
     def why_not(self) -> Unsupported | None:
         """Why this pool is not resized; None when it is."""
@@ -125,7 +128,7 @@ class PoolRegulator:
             kind = type(self._engine.pool).__name__
             fix = "create the engine with poolclass=dbpilot.pool.ResizableQueuePool"
             return Unsupported(f"{kind} cannot be resized while it runs", fix)
-        if self._config.mode not in ("auto", "adaptive"):
+        if not self._config.resizes:
             return Unsupported(f"pool.mode is {self._config.mode}", "set DBPILOT_POOL__MODE=auto")
         return None
 
@@ -263,7 +266,7 @@ class PoolRegulator:
     def _review(self) -> Decision | None:
         now = self._clock.now()
         self._reviewed_at = now
-        decision = decide(list(self._recent), self._config, now, self._ceiling)
+        decision = decide(list(self._recent), self._config, now, self._ceiling())
         self.last = decision
         if decision is not None and decision.action != "keep" and self.why_not() is None:
             self._apply(decision)

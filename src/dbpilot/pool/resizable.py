@@ -162,6 +162,8 @@ class ResizableQueuePool(Pool):
             options: as for SQLAlchemy's :class:`~sqlalchemy.pool.Pool`.
         """
         super().__init__(creator, **options)
+        self.made_with = pool_size, -1 if pool_size == 0 else max_overflow
+        """Size and overflow as the application gave them, whatever they were resized to since."""
         self._size = pool_size
         self._max_overflow = -1 if pool_size == 0 else max_overflow
         self._timeout = timeout
@@ -201,7 +203,7 @@ class ResizableQueuePool(Pool):
         self.where: Callable[[], str | None] | None = None
         """Asked at every checkout which line of the application it comes from; must not raise."""
         self.at_limit: Callable[[], None] | None = None
-        """Called when somebody has to wait because there may be no more connections; must neither raise nor wait."""
+        """Called when somebody has to wait because of the cap; must neither raise nor wait."""
         self.returned_holds: deque[Hold] = deque(maxlen=MAX_NOTED)
         self.collected: deque[Hold] = deque(maxlen=MAX_NOTED)
         self.connects_s: deque[float] = deque(maxlen=MAX_NOTED)
@@ -225,9 +227,13 @@ class ResizableQueuePool(Pool):
             self._settle()
         if record is not None:
             return record
-        if self.at_limit is not None and self._open >= self._limit:
+        if self.at_limit is not None and self._is_capped():
             self.at_limit()
         return self._waited(waiter)
+
+    def _is_capped(self) -> bool:
+        """Whether there would be room, were it not for the cap."""
+        return self._cap <= self._open and (self.allowed is None or self._cap < self.allowed)
 
     def _queue_up(self, where: str | None) -> Waiter | None:
         """The caller's place in the queue; None if that is full."""
@@ -280,6 +286,7 @@ class ResizableQueuePool(Pool):
             _dispatch=self.dispatch,
             dialect=self._dialect,
         )
+        twin.made_with = self.made_with
         twin.where, twin.at_limit = self.where, self.at_limit
         twin.cap(self.capped_at)
         return twin
@@ -562,7 +569,7 @@ class ResizableQueuePool(Pool):
 
     def _see_to_surplus(self) -> None:
         """Somebody looks after connections beyond the size for as long as there are any."""
-        with self._lock:
+        with self._locked():
             begins = self._linger > 0 and not self._tidying and 0 < self._size < self._alive()
             self._tidying = self._tidying or begins
         if begins:

@@ -15,11 +15,11 @@ from typing import Final
 
 from dbpilot.config import PoolConfig
 from dbpilot.pool.controller import decide
+from dbpilot.pool.resizable import LINGER_S
 from dbpilot.pool.sample import Decision, PoolSample
 
 START: Final = datetime(2000, 1, 1, tzinfo=UTC)
 KEPT: Final = timedelta(seconds=600)
-LINGER_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,8 @@ class _Second:
     checkouts: int = 0
     held_s: float = 0.0
     ended: int = 0
-    stretched: float = 0.0
-    """The time that those that ended took, and would have taken alone."""
-    alone: float = 0.0
+    alone_s: float = 0.0
+    """How long those that ended were held, and would have been without the others."""
     wait_s: float = 0.0
     waiting: int = 0
     most_in_use: int = 0
@@ -183,8 +182,7 @@ class Simulation:
         self._out.database_s.append(took_s)
         self._second.held_s += took_s
         self._second.ended += 1
-        self._second.stretched += took_s
-        self._second.alone += request.takes_s
+        self._second.alone_s += request.takes_s
         self._free()
 
     def _free(self) -> None:
@@ -228,7 +226,7 @@ class Simulation:
             closed=second.closed,
             over_s=config.sample_s,
             hold_s=second.held_s / second.ended if second.ended else None,
-            slowdown=second.stretched / second.alone if second.alone else None,
+            slowdown=second.held_s / second.alone_s if second.alone_s else None,
         )
         self._out.samples.append(sample)
         self._second, self._busy_s = _Second(waiting=len(pool.waiting), most_in_use=pool.in_use), 0.0
@@ -242,7 +240,7 @@ class Simulation:
         return samples[max(0, len(samples) - int(kept / timedelta(seconds=self._config.sample_s)) - 1) :]
 
     def _apply(self, decision: Decision | None) -> None:
-        if decision is None or self._config.mode not in ("auto", "adaptive") or decision.action == "keep":
+        if decision is None or not self._config.resizes or decision.action == "keep":
             return
         pool = self._pool
         pool.size = decision.size

@@ -34,6 +34,8 @@ class Pace:
         Each pattern counts by the time that it takes.
         """
         means = {id_: (calls, total_s) for id_, (calls, total_s) in self._now.items() if calls >= MIN_CALLS}
+        if len(self._now) >= MAX_PATTERNS:  # many rare ones, which would keep out those that come often
+            self._now.clear()
         if not means:
             return None
         took_s = at_best_s = 0.0
@@ -43,7 +45,7 @@ class Pace:
             self._best[id_] = best_s
             took_s += total_s
             at_best_s += calls * best_s
-            del self._now[id_]
+            self._now.pop(id_, None)
         if len(self._best) > MAX_PATTERNS:
             self._best = {id_: self._best[id_] for id_ in means}
         return took_s / at_best_s if at_best_s > 0 else None
