@@ -240,8 +240,8 @@ def _goals(name: str, seen: dict[str, Day]) -> Iterator[Figure]:
 
 
 def _beside_psycopg(title: str, ours: Day, seen: dict[str, Day]) -> Iterator[Figure]:
-    """psycopg's pool keeps what is idle for ten minutes, so in a day this short it never shrinks; told to shrink as soon
-    as ours does, it stands beside it, too."""
+    """psycopg's pool keeps what is idle for ten minutes, so in a day this short it never shrinks; told to shrink as
+    soon as ours does, it stands beside it, too."""
     peer, eager = seen["psycopg_pool 5-50"], seen["psycopg_pool 5-50, idle for 2 s"]
     waits = [quantile_ms(ours.waits_s, 0.99) / quantile_ms(one.waits_s, 0.99) for one in (peer, eager)]
     spent = [ours.connection_s / one.connection_s for one in (peer, eager)]
