@@ -1,0 +1,1 @@
+"""Which indexes a database has too few of, and which too many; proven before it is said, and undone when wrong."""

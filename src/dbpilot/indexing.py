@@ -1,0 +1,1 @@
+"""Index advice of one engine: made in the background, kept until the next one, and applied when asked."""
