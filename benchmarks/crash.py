@@ -8,6 +8,7 @@ a commit, or whatever is done to a file of the archive), half at a random moment
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -39,6 +40,7 @@ SEED: Final = 7
 KILLS: Final = 200
 ROWS: Final = 600
 BATCH: Final = 100
+PAIRS: Final = 9
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
 OLD: Final = datetime(2020, 1, 1, tzinfo=UTC)
 RULE: Final = "old news"
@@ -85,6 +87,7 @@ class Steps:
 
     def __init__(self, folder: str, last: int | None) -> None:
         self._folder, self._last = folder, last
+        self._numbers = itertools.count(1)  # two threads take steps, and must not count one twice
         self.count = 0
         for name in ("before_cursor_execute", "after_cursor_execute", "commit"):
             sa.event.listen(sa.Engine, name, self._step)
@@ -95,8 +98,8 @@ class Steps:
             self._step()
 
     def _step(self, *_: Any) -> None:
-        self.count += 1
-        if self.count == self._last:
+        number = self.count = next(self._numbers)
+        if number == self._last:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -337,13 +340,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = [
-            figure
-            for name, url, target in places(Path(folder))
-            for what, act, kills in (("", clean, options.kills), (", restoring", bring_back, options.kills // 4))
-            for figure in figures(name + what, crash(url, target, kills, options.seed, act))
-        ]
-    publish("crash", options.seed, found)
+        found: list[Figure] = []
+        for number, (name, url, target) in enumerate(places(Path(folder)), 1):
+            for what, act, kills in (("", clean, options.kills), (", restoring", bring_back, options.kills // 4)):
+                found += figures(name + what, crash(url, target, kills, options.seed, act))
+            # Whatever ends this run early, the pairs that were done are kept, and counted.
+            publish("crash", options.seed, [Figure("pairs of database and archive", number, f"of {PAIRS}"), *found])
 
 
 if __name__ == "__main__":

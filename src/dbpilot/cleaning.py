@@ -3,8 +3,11 @@
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Any, Final
@@ -23,6 +26,7 @@ from dbpilot.reports.cleanup import (
     CleanupReport,
     CleanupRunning,
     is_unique,
+    recovery,
     rule_report,
     run_event,
     runs_of,
@@ -38,6 +42,7 @@ from dbpilot.retention import (
     Limits,
     Manners,
     Plan,
+    RestorePlan,
     RestoreResult,
     Retention,
     Rule,
@@ -165,7 +170,7 @@ class Cleaning:
             with self._asked():
                 return self._retention().run(table=table, dry_run=True)
         self._begin(table)
-        return self._work(table, by)
+        return self._work(table, by, None)
 
     def begin(self, table: str | None = None, by: str = "a caller") -> None:
         """The rules are run in the background from now on.
@@ -174,10 +179,11 @@ class Cleaning:
             RefusedError: one runs already, or the rules must not be run on this database.
             PilotError: the run could not begin; says why.
         """
-        self.plan(table)  # what cannot be begun is told to the caller, and not to the log alone
         self._begin(table)
-        self._thread = Thread(target=self._work_silently, args=(table, by), name="dbpilot-cleanup", daemon=True)
+        begun: Future[None] = Future()
+        self._thread = Thread(target=self._work_silently, args=(table, by, begun), name="dbpilot-cleanup", daemon=True)
         self._thread.start()
+        begun.result()  # what cannot be begun is told to the caller, and not to the log alone
 
     def cancel(self) -> bool:
         """The run in this process ends after the batch in hand; False if there is none."""
@@ -198,7 +204,9 @@ class Cleaning:
         """Archived rows are live again; see :meth:`dbpilot.retention.Retention.restore`."""
         with self._asked():
             result = self._retention().restore(rule, since=since, until=until, keys=keys)
-        self._activity(by, f"restored {result.restored} rows of {result.table}", f"rule {rule}", "run the rule again")
+        left = f", {result.missing_rows} are missing from {result.archive}" if result.missing_rows else ""
+        what = f"restored {result.restored} rows of {result.table}{left}"
+        self._activity(by, what, f"rule {rule}", "run the rule again")
         return result
 
     def found(
@@ -207,8 +215,8 @@ class Cleaning:
         since: datetime | None = None,
         until: datetime | None = None,
         keys: Sequence[Any] | None = None,
-    ) -> int:
-        """How many archived rows a restore would look at; see :meth:`dbpilot.retention.Retention.found`."""
+    ) -> RestorePlan:
+        """What a restore would look at; see :meth:`dbpilot.retention.Retention.found`."""
         with self._asked():
             return self._retention().found(rule, since=since, until=until, keys=keys)
 
@@ -323,22 +331,29 @@ class Cleaning:
         except RefusedError as error:
             self._notify("cleanup left out", str(error))
             raise
-        self._work(None, f"schedule {self._config.schedule}")
+        self._work(None, f"schedule {self._config.schedule}", None)
 
-    def _work_silently(self, table: str | None, by: str) -> None:
+    def _work_silently(self, table: str | None, by: str, begun: Future[None]) -> None:
         try:
-            self._work(table, by)
-        except PilotError:  # it is in the history, and somebody was told
-            return
+            self._work(table, by, begun)
+        except PilotError as error:  # else it is in the history, and somebody was told
+            if not begun.done():
+                begun.set_exception(error)
+        finally:
+            begun.cancel()  # a defect of ours leaves nobody waiting
 
-    def _work(self, table: str | None, by: str) -> CleanupFinished:
-        """The run, from its beginning to the message that it is over."""
+    def _work(self, table: str | None, by: str, begun: Future[None] | None) -> CleanupFinished:
+        """The run, from its beginning to the message that it is over; who waits for ``begun`` hears of it by that."""
         started = self._clock.now()
         try:
             with self._asked():
-                finished = self._retention().run(table=table, dry_run=False, manners=self._manners(started))
+                manners = self._manners(started)
+                if begun is not None:
+                    manners = replace(manners, at_begin=partial(begun.set_result, None))
+                finished = self._retention().run(table=table, dry_run=False, manners=manners)
         except PilotError as error:
-            self._over(CleanupFinished(False, started, self._clock.now(), ()), by, str(error))
+            if begun is None or begun.done():
+                self._over(CleanupFinished(False, started, self._clock.now(), ()), by, str(error))
             raise
         finally:
             with self._lock:
@@ -350,7 +365,7 @@ class Cleaning:
         config = self._config
         limits = Limits(config.max_lag_s, config.max_running, config.max_lock_waits, config.max_p95_s)
         until = None if config.window_s is None else started + timedelta(seconds=config.window_s)
-        return Manners(limits, self._signs, until, self._cancel, self._went_on)
+        return Manners(limits, self._signs, until, self._cancel, at_progress=self._went_on)
 
     def _signs(self, connection: Connection) -> Signs:
         return read_signs(connection, p95_s=None if self._config.max_p95_s is None else self._p95_s)
@@ -363,6 +378,7 @@ class Cleaning:
         events = [run_event(finished, by, self._process, self.advice(finished), error)]
         self._submit(Batch(events=events))
         for result in finished.results:
+            self._remember_recovery(result, by)
             self._remember_deletion(result, by)
         ok = finished.ok and error is None
         self._notify("cleanup done" if ok else "cleanup not finished", words_of(finished, error))
@@ -382,6 +398,11 @@ class Cleaning:
                 ]
         except WatchedDatabaseError:  # the run is over, and was good
             return []
+
+    def _remember_recovery(self, result: CleanupResult, by: str) -> None:
+        if result.recovered:
+            undo = "none: each of its rows is live or archived, as if it had not been interrupted"
+            self._activity(by, recovery(result), f"rule {result.rule}", undo)
 
     def _remember_deletion(self, result: CleanupResult, by: str) -> None:
         if result.deleted:

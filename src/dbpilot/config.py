@@ -19,9 +19,11 @@ WRITTEN_AS_JSON: Final = (
     "__URLS",
     "__MUTED",
     "__SLOW_S_BY_PATTERN",
+    "__REPLICAS",
     "QUERIES",
     "POOL",
     "RETENTION",
+    "INDEXES",
     "HISTORY",
     "ALERTS",
 )
@@ -188,6 +190,49 @@ class RetentionConfig(_Section):
         return _known_zone(timezone)
 
 
+class IndexesConfig(_Section):
+    """Advice on indexes, and following it."""
+
+    enabled: bool = True
+    """Whether advice is made by itself; on demand it always is."""
+
+    every_s: float = Field(default=3600, ge=60)
+    """How often advice is made anew."""
+
+    workload_hours: float = Field(default=24, gt=0, le=MAX_KEPT_H)
+    """The statements of so many hours are looked at."""
+
+    statements: int = Field(default=200, ge=1, le=2000)
+    """As many patterns are looked at, those that took most time."""
+
+    budget_mb: float | None = Field(default=None, gt=0)
+    """How large all new indexes may be together, in MiB; None for no bound."""
+
+    explains: int = Field(default=500, ge=10)
+    """About how often the optimizer is asked for one advice."""
+
+    unused_days: float = Field(default=30, gt=0)
+    """An index that nobody read is said to be unused after so many days in which uses were counted."""
+
+    replicas: tuple[SecretStr, ...] = ()
+    """Replicas whose reads count as uses, too, as SQLAlchemy writes their addresses."""
+
+    apply: bool = False
+    """Whether indexes may be created and dropped at all; each time it still has to be asked for."""
+
+    verify_s: float = Field(default=900, gt=0)
+    """A new index has so long to keep its promise."""
+
+    verify_calls: int = Field(default=20, ge=1)
+    """So many executions of a statement say something about how long it takes."""
+
+    slower: float = Field(default=0.1, gt=0)
+    """By which share a statement may take longer than before, beyond chance, until the change is undone."""
+
+    trial_days: float = Field(default=7, gt=0)
+    """So long an index is only ignored before it may be dropped, where the database can ignore one."""
+
+
 class HistoryConfig(_Section):
     """Remembering, in windows of four lengths; each is forgotten at an age of its own."""
 
@@ -248,6 +293,7 @@ class PilotConfig(_Section):
     queries: QueriesConfig = QueriesConfig()
     pool: PoolConfig = PoolConfig()
     retention: RetentionConfig = RetentionConfig()
+    indexes: IndexesConfig = IndexesConfig()
     history: HistoryConfig = HistoryConfig()
     alerts: AlertsConfig = AlertsConfig()
 

@@ -23,3 +23,7 @@ class RefusedError(PilotError):
 
 class RetentionError(PilotError):
     """Rows could not be archived, verified or restored; says which, where they are now, and what to do."""
+
+
+class NotThereError(PilotError):
+    """Something was named that does not exist; names what is near."""

@@ -1,1 +1,453 @@
-"""Index advice of one engine: made in the background, kept until the next one, and applied when asked."""
+"""Index advice of one engine: made in the background, kept until the next one, and followed when that is asked for."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Event as Flag
+from threading import Lock, Thread
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from dbpilot.clock import Clock
+from dbpilot.config import IndexesConfig
+from dbpilot.dialects import Dialect
+from dbpilot.dialects.catalog import Catalog
+from dbpilot.dialects.connections import OwnConnections, own_engine
+from dbpilot.dialects.plan import PlanNode
+from dbpilot.dialects.whatif import Query
+from dbpilot.errors import NotThereError, PilotError, RefusedError
+from dbpilot.history.store import Batch, Event, Pattern
+from dbpilot.history.tally import Tally, middle_of
+from dbpilot.indexes.advisor import Limits
+from dbpilot.indexes.analysis import Analysis, Analyst, Wanted
+from dbpilot.indexes.apply import Activity, Applier, Outcome
+from dbpilot.indexes.audit import Observed
+from dbpilot.indexes.changes import Change, fingerprint
+from dbpilot.indexes.patterns import Recommended
+from dbpilot.indexes.runner import Manners
+from dbpilot.indexes.suggestions import Suggestion, near, suggestions
+from dbpilot.indexes.verify import Rule, Timing, drift_of
+from dbpilot.indexes.workload import Workload
+from dbpilot.reports.indexes import IndexReport, IndexSql, Status, index_report, index_sql
+
+log = logging.getLogger(__name__)
+
+ACTIVITY: Final = "activity"
+INDEXES: Final = "indexes"
+"""Events of this kind hold a score, and what was advised."""
+FRESH_S: Final = 300.0
+"""Whoever asks sooner after an analysis gets that one; later another one is begun for those who ask next."""
+FIRST_S: Final = 60.0
+"""From the start on statements are watched for so long before the first analysis."""
+TURN_S: Final = 5.0
+STOP_S: Final = 5.0
+EXPLAIN_S: Final = 2.0
+MIB: Final = 2**20
+BEFORE: Final = timedelta(hours=24)
+"""What statements took before a change is looked up so far back."""
+STEPS_TOLD: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """What the pilot knows, and takes."""
+
+    counted: Callable[[datetime, datetime], Mapping[str, Tally]]
+    """What was counted in a range of time, by pattern id."""
+    named: Callable[[Sequence[str]], Mapping[str, Pattern]]
+    samples: Callable[[Sequence[str]], Mapping[str, Sequence[Query]]]
+    """Real executions, as far as this process has seen any."""
+    submit: Callable[[Batch], None]
+    notify: Callable[[str, str], None]
+    claim: Callable[[str, datetime, datetime], bool]
+    """Whether this process alone may do something until then."""
+
+
+class Indexing:
+    """The indexes of one database; nothing is asked before somebody wants to know, or the pilot has run for a while."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        dialect: Dialect,
+        config: IndexesConfig,
+        recommended: Sequence[Recommended],
+        own: OwnConnections,
+        clock: Clock,
+        asks: Asks,
+    ) -> None:
+        """Wires the parts.
+
+        Args:
+            engine: the application's; analyses have connections of their own, which are not watched.
+            dialect: what is known about its database.
+            config: by which bounds, and whether anything may be changed.
+            recommended: indexes that somebody recommends: each is looked for.
+            own: connections that only read.
+            clock: tells the time.
+            asks: what the rest of the pilot knows.
+        """
+        self._engine = engine
+        self._dialect = dialect
+        self._config = config
+        self._recommended = tuple(recommended)
+        self._own = own
+        self._clock = clock
+        self._asks = asks
+        self._analyst = Analyst(own, dialect, clock)
+        self._lock = Lock()
+        self._first = Flag()
+        """Whether an analysis has ended, well or not."""
+        self._doing: str | None = None
+        self._analysis: Analysis | None = None
+        self._steps: tuple[Suggestion, ...] = ()
+        self._error: str | None = None
+        self._seen_since: dict[str, datetime] = {}
+        """When each index was first seen by this process."""
+        self._stopping = Flag()
+        self._thread: Thread | None = None
+        self._worker: Thread | None = None
+        self._applying = Flag()
+        self._outcomes: tuple[Outcome, ...] = ()
+
+    def start(self) -> None:
+        """Advice is made by itself from now on, by one of all processes, and what was changed is looked after."""
+        if not self._config.enabled:
+            return
+        self._stopping = Flag()
+        thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-indexes", daemon=True)
+        thread.start()
+        self._thread = thread
+
+    def stop(self) -> None:
+        """Nothing is begun any more; a change that is being made ends, and is put right."""
+        self._stopping.set()
+        for thread in (self._thread, self._worker):
+            if thread is not None and thread.is_alive():
+                thread.join(STOP_S)
+        self._thread = self._worker = None
+
+    def report(self, wait_s: float = 0.0) -> IndexReport:
+        """What is known by now; an analysis is begun where there is none, or only an old one.
+
+        ``wait_s``: how long the first analysis is waited for.
+        """
+        self._freshen()
+        if self._analysis is None and wait_s:
+            self._first.wait(wait_s)
+        with self._lock:
+            return index_report(self._status(), self._doing, self._error, self._analysis, self._steps)
+
+    def latest(self) -> IndexReport:
+        """What is known by now; nothing is begun, and nobody waits."""
+        with self._lock:
+            return index_report(self._status(), self._doing, self._error, self._analysis, self._steps)
+
+    def sql(self, table: str | None, wait_s: float = 0.0) -> IndexSql:
+        """The statements that would follow the advice for one table, or for all.
+
+        Raises:
+            NotThereError: there is no such table; names near ones.
+            RefusedError: there is no advice yet, or none could be made; says why.
+        """
+        analysis, steps = self._known(wait_s)
+        if table is not None and table not in analysis.catalog.tables:
+            raise NotThereError(_not_there("table", table, analysis.catalog.tables))
+        return index_sql(analysis, steps, table)
+
+    def analyse(self) -> Analysis:
+        """The analysis of this moment, made in the caller's thread.
+
+        Raises:
+            PilotError: the database cannot be reached, or refuses.
+        """
+        analysis = self._analyst.analyse(self._workload, self._wanted(), self._does)
+        steps = suggestions(analysis, self._dialect.ddl, self._engine.dialect)
+        with self._lock:
+            self._analysis, self._steps, self._error = analysis, steps, None
+        return analysis
+
+    def apply(self, ids: Sequence[str], *, dry_run: bool, by: str = "a caller") -> list[Outcome]:
+        """These steps are taken, in the caller's thread, and watched from then on; in a dry run nothing is changed.
+
+        Raises:
+            NotThereError: a step is not among those of the last analysis.
+            RefusedError: nothing may be changed; says what would change that.
+            PilotError: the database cannot be reached, or refuses.
+        """
+        if not dry_run:
+            self._may_change()
+        changes = self._changes(ids)
+        analysis, _ = self._known()
+        seen = {
+            change.table: fingerprint(analysis.catalog.tables[change.table], changes)
+            for change in changes
+            if change.table in analysis.catalog.tables
+        }
+        outcomes = self._applier().apply(changes, who=by, seen=seen, dry_run=dry_run, explains=self._explains)
+        if not dry_run:
+            self._outcomes = tuple(outcomes)
+        return outcomes
+
+    def begin_apply(self, ids: Sequence[str], by: str = "a caller") -> None:
+        """These steps are taken in the background from now on.
+
+        Raises:
+            NotThereError: a step is not among those of the last analysis.
+            RefusedError: nothing may be changed, or something is being changed already.
+        """
+        self._may_change()
+        self._changes(ids)
+        with self._lock:
+            if self._worker is not None and self._worker.is_alive():
+                raise RefusedError("indexes are being changed already; wait until that is done")
+            self._worker = Thread(target=self._apply_silently, args=(ids, by), name="dbpilot-index-change", daemon=True)
+            self._worker.start()
+
+    def changes(self) -> list[Outcome]:
+        """What became of the steps that this process took last."""
+        return list(self._outcomes)
+
+    def follow(self) -> list[Outcome]:
+        """What processes that died had begun is put right, and every change on trial is judged by what statements
+        took before and since.
+
+        Raises:
+            PilotError: the database cannot be reached, or refuses.
+        """
+        applier = self._applier()
+        outcomes = applier.recover()
+        for entry in applier.entries("watching"):
+            before = self._timings(entry.began - BEFORE, entry.began)
+            after = self._timings(entry.changed, self._clock.now())
+            touched = [promise.pattern_id for promise in entry.change.promises]
+            rule = self._manners().rule
+            drift = drift_of(before, after, touched, rule)
+            outcomes.append(applier.settle(entry.id, before, after, drift=drift))
+        return outcomes
+
+    def _known(self, wait_s: float = 0.0) -> tuple[Analysis, tuple[Suggestion, ...]]:
+        self.report(wait_s)
+        with self._lock:
+            if self._analysis is None:
+                why = self._error or "the first analysis goes on; ask again in a moment"
+                raise RefusedError(why)
+            return self._analysis, self._steps
+
+    def _changes(self, ids: Sequence[str]) -> list[Change]:
+        _, steps = self._known()
+        known = {step.id: step for step in steps}
+        found = []
+        for one in ids:
+            if one not in known:
+                raise NotThereError(_not_there("step", one, known))
+            change = known[one].change()
+            if change is None:
+                raise RefusedError(f"{known[one].ddl!r} has to be executed by hand: it is not undone by one statement")
+            found.append(change)
+        return found
+
+    def _may_change(self) -> None:
+        if not self._config.apply:
+            raise RefusedError("indexes are not changed here; allow it with DBPILOT_INDEXES__APPLY=true")
+
+    def _apply_silently(self, ids: Sequence[str], by: str) -> None:
+        try:
+            self.apply(ids, dry_run=False, by=by)
+        except PilotError as error:
+            self._tell(Activity(by, "changing indexes failed", str(error), "nothing to undo"))
+
+    def _applier(self) -> Applier:
+        """Of an engine that is not one for asyncio.
+
+        Raises:
+            RefusedError: it is.
+        """
+        schema = self._analysis.catalog.schema if self._analysis is not None else None
+        return Applier(
+            own_engine(self._engine),
+            self._clock,
+            manners=self._manners(),
+            schema=schema if self._engine.dialect.name == "postgresql" else None,
+            tell=self._tell,
+            cancel=self._stopping,
+        )
+
+    def _manners(self) -> Manners:
+        config = self._config
+        rule = Rule(min_calls=config.verify_calls, slower=1 + config.slower)
+        return Manners(watch_s=config.verify_s, trial_s=config.trial_days * 86_400, rule=rule)
+
+    def _explains(self, pattern_id: str, index: str) -> bool | None:
+        """Whether the plan of an execution of the pattern that was seen uses the index."""
+        samples = self._asks.samples([pattern_id]).get(pattern_id, ())
+        if not samples:
+            return None
+        explain, sample = self._dialect.explain, samples[0]
+        try:
+            root = self._own.run(lambda one: explain(one, sample.statement, sample.parameters), EXPLAIN_S)
+        except PilotError:
+            return None
+        return any(node.index == index for _, node in root.walk()) if isinstance(root, PlanNode) else None
+
+    def _timings(self, since: datetime, until: datetime) -> dict[str, Timing]:
+        return {id_: timing_of(tally) for id_, tally in self._asks.counted(since, until).items() if tally.calls}
+
+    def _tell(self, activity: Activity) -> None:
+        body = {"who": activity.who, "what": activity.what, "why": activity.why, "undo": activity.undo}
+        self._asks.submit(Batch(events=[Event(ACTIVITY, self._clock.now(), "indexes", 0.0, body)]))
+        self._asks.notify(activity.what, f"{activity.why}. Undo: {activity.undo}")
+
+    def _status(self) -> Status:
+        if self._doing is not None:
+            return "running"
+        if self._error is not None:
+            return "failed"
+        return "none" if self._analysis is None else "ready"
+
+    def _freshen(self) -> None:
+        """An analysis goes on if there is none that is recent."""
+        if not self._begins():
+            return
+        thread = Thread(target=self._analyse_silently, name="dbpilot-index-analysis", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # the interpreter ends
+            self._doing = None
+
+    def _begins(self) -> bool:
+        """Whether the caller is who analyses now."""
+        with self._lock:
+            old = self._analysis is None or self._clock.now() - self._analysis.at > timedelta(seconds=FRESH_S)
+            if self._doing is not None or not old:
+                return False
+            self._doing = "beginning"
+            return True
+
+    def _analyse_silently(self) -> None:
+        try:
+            self.analyse()
+        except PilotError as error:
+            self._error = str(error)
+        except Exception as error:  # noqa: BLE001 - the border to drivers, parsers and their surprises
+            log.warning("dbpilot could not analyse the indexes: %s", type(error).__name__)
+            self._error = f"the analysis failed: {type(error).__name__}"
+        finally:
+            self._doing = None
+            self._first.set()
+
+    def _does(self, what: str) -> None:
+        if self._doing is not None:
+            self._doing = what
+
+    def _wanted(self) -> Wanted:
+        config = self._config
+        budget = math.inf if config.budget_mb is None else config.budget_mb * MIB
+        return Wanted(
+            recommended=self._recommended,
+            limits=Limits(budget_bytes=budget, most_calls=config.explains),
+            unused_after=timedelta(days=config.unused_days),
+            observed=Observed(uses_elsewhere=self._uses_elsewhere(), seen_since=dict(self._seen_since)),
+        )
+
+    def _uses_elsewhere(self) -> Mapping[str, int] | None:
+        """How often indexes were read on the replicas; None where there are none.
+
+        Raises:
+            RefusedError: a replica does not count, or cannot be asked: then nothing is known to be unused.
+        """
+        if not self._config.replicas:
+            return None
+        found: dict[str, int] = {}
+        for number, url in enumerate(self._config.replicas, 1):
+            try:
+                engine = create_engine(url.get_secret_value(), hide_parameters=True)
+                catalog = Analyst(OwnConnections(engine), self._dialect, self._clock).catalog()
+            except (SQLAlchemyError, ValueError, ImportError, PilotError):
+                raise RefusedError(
+                    f"replica {number} of indexes.replicas cannot be asked how indexes are used"
+                ) from None
+            for name, uses in _uses(catalog).items():
+                found[name] = found.get(name, 0) + uses
+        return found
+
+    def _workload(self, catalog: Catalog) -> Workload:
+        """What this application asked in the last hours, most time first."""
+        from dbpilot.indexes.workload import of_history
+
+        self._remember(catalog)
+        until = self._clock.now()
+        tallies = self._asks.counted(until - timedelta(hours=self._config.workload_hours), until)
+        most = sorted(tallies, key=lambda id_: tallies[id_].total_s, reverse=True)[: self._config.statements]
+        return of_history(
+            self._asks.named(most),
+            {id_: tallies[id_] for id_ in most},
+            self._asks.samples(most),
+            catalog,
+            catalog.dialect,
+            covers_s=self._config.workload_hours * 3600,
+        )
+
+    def _remember(self, catalog: Catalog) -> None:
+        for table in catalog.tables.values():
+            for index in table.indexes:
+                self._seen_since.setdefault(f"{table.name}.{index.name}", self._clock.now())
+
+    def _run(self, stopping: Flag) -> None:
+        """Turns, until the pilot stops."""
+        due = self._clock.ticks() + FIRST_S
+        while not stopping.wait(TURN_S):
+            try:
+                if self._clock.ticks() >= due:
+                    due = self._clock.ticks() + self._config.every_s
+                    self._by_itself()
+                if self._config.apply and self._is_mine("index-changes", TURN_S * 3):
+                    self.follow()
+            except PilotError as error:
+                log.info("dbpilot: %s", error)
+            except Exception as error:  # noqa: BLE001 - the border to drivers and their surprises
+                log.warning("dbpilot could not look after the indexes: %s", type(error).__name__)
+
+    def _is_mine(self, what: str, for_s: float) -> bool:
+        now = self._clock.now()
+        return self._asks.claim(what, now + timedelta(seconds=for_s), now)
+
+    def _by_itself(self) -> None:
+        """One of all processes analyses, and the history remembers what came of it."""
+        if not self._is_mine("index-analysis", self._config.every_s * 0.9):
+            return
+        if self._begins():
+            self._analyse_silently()
+        with self._lock:
+            analysis, steps = self._analysis, self._steps
+        if analysis is None:
+            return
+        told = [{"id": one.id, "ddl": one.ddl, "reason": one.reason} for one in steps[:STEPS_TOLD]]
+        body: dict[str, Any] = {"score": analysis.overall.value, "steps": told}
+        value = analysis.overall.value if analysis.overall.value is not None else -1.0
+        self._asks.submit(Batch(events=[Event(INDEXES, analysis.at, "score", value, body)]))
+
+
+def timing_of(tally: Tally) -> Timing:
+    """What a tally says of one execution; the spread is that of its histogram."""
+    mean_s = tally.total_s / tally.calls
+    squares = sum(count * (middle_of(bucket) - mean_s) ** 2 for bucket, count in tally.histogram.items())
+    return Timing(tally.calls, mean_s, math.sqrt(squares / tally.calls))
+
+
+def _uses(catalog: Catalog) -> dict[str, int]:
+    return {
+        f"{table.name}.{index.name}": index.uses
+        for table in catalog.tables.values()
+        for index in table.indexes
+        if index.uses is not None
+    }
+
+
+def _not_there(what: str, name: str, known: Mapping[str, Any]) -> str:
+    nearest = near(known, name)
+    return f"there is no {what} {name}" + (f"; did you mean {' or '.join(nearest)}?" if nearest else "")

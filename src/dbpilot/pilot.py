@@ -25,6 +25,8 @@ from dbpilot.history.leases import Leases, MemoryLeases, SqlLeases, server_of
 from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import POOL_MINUTE, Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
+from dbpilot.indexes.patterns import Recommended
+from dbpilot.indexing import Asks, Indexing
 from dbpilot.notifiers import AppriseNotifier
 from dbpilot.pool.sampler import PoolReading, PoolTimes
 from dbpilot.pooling import Pooling
@@ -40,6 +42,7 @@ from dbpilot.queries.windows import SeriesByKey
 from dbpilot.queries.worker import Worker
 from dbpilot.recall import Events, Recall, Tallies
 from dbpilot.reports.cleanup import CleanupReport
+from dbpilot.reports.indexes import IndexReport, index_summary
 from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
 from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
@@ -102,13 +105,15 @@ class Autopilot:
         store: Store | None = None,
         notifier: Notifier | None = None,
         retention: Sequence[Rule] = (),
+        indexes: Sequence[Recommended] = (),
         clock: Clock = SYSTEM,
     ) -> None:
         """Wires the parts; nothing is watched, connected or written yet.
 
         Without ``config`` the environment decides (:meth:`PilotConfig.from_env`); without ``store`` the history is
         kept, and without ``notifier`` alerts are sent, where the configuration says. ``retention`` are the rules by
-        which tables are cleaned, when that is asked for or scheduled.
+        which tables are cleaned, when that is asked for or scheduled; ``indexes`` are recommended ones, which are
+        looked for beside those that the workload wants.
 
         Raises:
             ConfigError: dbpilot does not know this kind of database, or a setting makes no sense.
@@ -122,6 +127,7 @@ class Autopilot:
         urls = self.config.alerts.urls
         self._notifier = notifier or (AppriseNotifier(urls) if urls else None)
         self._rules = tuple(retention)
+        self._recommended = tuple(indexes)
         self._running = False
         self._asleep = False
         self._at_exit = _weakly(self.stop)
@@ -174,7 +180,21 @@ class Autopilot:
             self._notify,
             self._p95_s,
         )
+        self.indexing = Indexing(
+            self._engine, self._dialect, self.config.indexes, self._recommended, self._own, self._clock, self._asks()
+        )
         self._plans = PlanDesk(self._own, self._dialect, queries, self._clock, self._plan_found)
+
+    def _asks(self) -> Asks:
+        """What index advice is made of, and whom it tells."""
+        return Asks(
+            counted=lambda since, until: self._recall.tallies(since, until).tallies,
+            named=lambda ids: self._recall.named(ids, Tallies({}, {})),
+            samples=lambda ids: self._intake_read(lambda intake: intake.samples.of(ids)),
+            submit=self._historian.submit,
+            notify=self._notify,
+            claim=lambda key, until, now: self._historian.ask(lambda: self._store.claim(key, until, now)),
+        )
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
         """The worker saw a slow execution."""
@@ -260,6 +280,7 @@ class Autopilot:
         self._worker.start()
         self._pooling.start()
         self.cleaning.start()
+        self.indexing.start()
 
     @property
     def is_running(self) -> bool:
@@ -276,6 +297,7 @@ class Autopilot:
         self._running = False
         atexit.unregister(self._at_exit)
         self.cleaning.stop()
+        self.indexing.stop()
         self._pooling.stop()
         self._detach()
         self._worker.stop()
@@ -394,6 +416,7 @@ class Autopilot:
             slowest=self._ranked(known, "mean_s", SUMMARY_PATTERNS, since, until),
             busiest=self._ranked(known, "total_s", SUMMARY_PATTERNS, since, until),
             connections=self.connections(),
+            indexes=index_summary(self.indexing.latest()),
             watching=self._watching(known.error),
         )
 
@@ -429,6 +452,13 @@ class Autopilot:
     def cleanup(self, hours: float = 24 * 366, limit: int = 20) -> CleanupReport:
         """What is due by the rules of retention, what goes on, and the last runs of all processes."""
         return self.cleaning.report(self._remembered(*self._last(hours), limit))
+
+    def indexes(self, wait_s: float = 0.0) -> IndexReport:
+        """The indexes, how good they are, and what could be done about them; the first analysis is waited for so long.
+
+        An analysis that is some minutes old is answered, and another one begun.
+        """
+        return self.indexing.report(wait_s)
 
     def _remembered(
         self, since: datetime, until: datetime, limit: int

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support import Finstage, part
+from tests.support import Finstage
 
 NOW = [
     "/api/database/query-stats",
@@ -14,9 +14,9 @@ NOW = [
 LATER = [
     "/api/database/connection-pool",
     "/api/database/connection-pool/metrics?hours=24",
-    pytest.param("/api/database/indexes/analysis", marks=part("indexes")),
-    pytest.param("/api/database/indexes/optimization-sql", marks=part("indexes")),
-    pytest.param("/api/database/indexes/optimization-sql?table_name=contents", marks=part("indexes")),
+    "/api/database/indexes/analysis",
+    "/api/database/indexes/optimization-sql",
+    "/api/database/indexes/optimization-sql?table_name=contents",
 ]
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from tests.support import REPOSITORY, part
+from tests.support import REPOSITORY
 
 DATABASE = "app.common.infra.database"
 
@@ -16,7 +16,6 @@ ROWS = [
     pytest.param(
         f"{DATABASE}.optimization.index_optimizer",
         ["IndexOptimizer", "analyze_database_indexes", "generate_index_optimization_sql"],
-        marks=part("indexes"),
         id="index_optimizer",
     ),
     pytest.param(
@@ -50,7 +49,6 @@ def test_the_router_serves_under_api_database() -> None:
     assert import_module(f"{DATABASE}.routes").router.prefix == "/api/database"
 
 
-@part("indexes")
 def test_the_index_functions_take_what_was_promised() -> None:
     optimizer = import_module(f"{DATABASE}.optimization.index_optimizer")
     assert list(inspect.signature(optimizer.analyze_database_indexes).parameters) == ["engine"]

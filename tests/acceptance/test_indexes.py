@@ -4,7 +4,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.market.models import Base
-from tests.support import Finstage, part
+from tests.support import Finstage
 
 TABLES = ["contents", "daily_prices", "signal_outcomes", "symbols", "technical_signals"]
 
@@ -62,21 +62,18 @@ def _analysis(finstage: Finstage) -> dict:
     return answer.json()
 
 
-@part("indexes")
 def test_all_tables_are_analysed_and_scored(finstage: Finstage) -> None:
     analysed = {table["name"]: table for table in _analysis(finstage)["tables"]}
     assert set(TABLES) <= set(analysed)
     assert all(table["score"] is None or 0 <= table["score"] <= 100 for table in analysed.values())
 
 
-@part("indexes")
 def test_missing_duplicate_and_unneeded_indexes_are_told_with_usage_and_size(finstage: Finstage) -> None:
     for table in _analysis(finstage)["tables"]:
         assert {"missing", "duplicate", "unused", "indexes"} <= table.keys()
         assert all({"size_bytes", "uses"} <= index.keys() for index in table["indexes"])
 
 
-@part("indexes")
 def test_the_single_symbol_index_of_daily_prices_is_said_to_be_a_prefix(finstage: Finstage) -> None:
     sql = finstage.get("/api/database/indexes/optimization-sql?table_name=daily_prices")
     assert sql.status == 200
@@ -84,7 +81,6 @@ def test_the_single_symbol_index_of_daily_prices_is_said_to_be_a_prefix(finstage
     assert "CREATE INDEX" not in sql.text
 
 
-@part("indexes")
 def test_the_sql_creates_what_is_missing_and_drops_duplicates_for_review(finstage: Finstage) -> None:
     answer = finstage.get("/api/database/indexes/optimization-sql").json()
     assert {"create", "drop"} <= answer.keys()

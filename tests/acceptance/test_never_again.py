@@ -12,7 +12,7 @@ from app.common.infra.database.monitoring.query_monitor import QueryMonitor
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.history.store import MemoryStore
 from tests.acceptance.test_calls import GENERATED, IMPORTS
-from tests.support import Finstage, part, run_cli, run_python
+from tests.support import Finstage, run_cli, run_python
 
 
 @pytest.fixture
@@ -139,7 +139,6 @@ def test_alerts_never_run_in_the_callers_thread(sqlite_url: sa.URL) -> None:
     assert threads == ["dbpilot-alerts"]
 
 
-@part("indexes")
 def test_advice_names_only_columns_that_exist(finstage: Finstage) -> None:
     answer = finstage.get("/api/database/indexes/optimization-sql")
     assert answer.status == 200

@@ -17,7 +17,7 @@ from tests.support import part
         pytest.param("dbpilot.queries.deadlocks", marks=part("scaling: deadlock monitoring")),
         pytest.param("dbpilot.scaling.shards", marks=part("scaling: sharding by symbol")),
         pytest.param("dbpilot.queries.profile", marks=part("pool: learned query patterns")),
-        pytest.param("dbpilot.indexes.advisor", marks=part("indexes: automatic advice")),
+        "dbpilot.indexes.advisor",
         "dbpilot.pool.forecast",
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from dbpilot.errors import ConfigError, RefusedError, RetentionError
-from dbpilot.retention import CleanupResult, Manners, Retention, Rule
+from dbpilot.retention import CleanupProgress, CleanupResult, Manners, Retention, Rule
 from dbpilot.retention.session import working
 from dbpilot.retention.targets import ArchiveTarget, BatchKey
 from dbpilot.testing import FakeClock
@@ -160,6 +160,64 @@ def test_a_row_that_changes_between_copy_and_deletion_stays_and_is_told(engine: 
     assert set(archived(kept, engine)) == set(range(1, 101)) - {5, 6}
     assert kept.verify("old news").ok
     assert run(kept).deleted == 2
+
+
+def test_an_archive_that_fails_gets_no_further_batch(engine: sa.Engine, elsewhere: str) -> None:
+    table = news_table(engine)
+    fill(engine, table, 1000)
+    written: list[int] = []
+
+    def die(number: int) -> None:
+        written.append(number)
+        if number == 3:
+            raise RetentionError("no space left on device")
+
+    result = failed(Meddled(engine, rule(elsewhere), die))
+
+    assert written == [1, 2, 3]
+    assert len(rows_of(engine, table)) == 1000 - result.deleted
+    again = run(retention(engine, rule(elsewhere)))
+    assert (again.recovered, again.deleted) == (1, 1000 - result.deleted)
+
+
+def test_a_row_that_is_held_while_its_batch_is_on_its_way_stays(engine: sa.Engine, elsewhere: str) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer, and this one would wait for itself")
+    table = news_table(engine)
+    fill(engine, table, 300)
+    kept = Meddled(
+        engine, rule(elsewhere), lambda number: kept.hold("news", {"id": 7}, reason="case 1") if number == 1 else None
+    )
+
+    result = run(kept)
+
+    assert (result.deleted, result.left, set(rows_of(engine, table))) == (299, 1, {7})
+    assert 7 not in archived(kept, engine)
+    assert kept.verify("old news").ok
+
+
+def test_nothing_is_written_to_an_archive_any_more_when_others_may_clean(engine: sa.Engine, elsewhere: str) -> None:
+    """A run that fails while a batch is being written waits for that, or its rows would be archived twice."""
+    table = news_table(engine)
+    fill(engine, table, 1000)
+    begun, over = threading.Event(), threading.Event()
+
+    def slowly(number: int) -> None:
+        if number == 2:
+            begun.set()
+            time.sleep(0.5)  # as long as the failure needs to come, were it not waited for
+            over.set()
+
+    def fail(_: CleanupProgress) -> None:
+        if begun.wait(0.2):
+            raise RetentionError("a failure in between")
+
+    kept = Meddled(engine, rule(elsewhere), slowly)
+    [result] = kept.run(dry_run=False, manners=Manners(at_progress=fail)).results
+
+    assert result.error == "a failure in between"
+    assert over.is_set()
+    assert run(retention(engine, rule(elsewhere))).recovered == 1
 
 
 def test_a_key_that_the_archive_has_already_is_never_overwritten_there(

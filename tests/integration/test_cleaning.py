@@ -1,5 +1,9 @@
 """Cleaning from a running application: planned, begun, followed, cancelled, remembered, told of and undone."""
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +111,7 @@ def test_a_run_is_begun_remembered_told_of_and_undone(
     assert f"old news: {OLD} of {OLD} rows of news" in message
     assert client.post("/cleanup/verify?rule=old news").json()["problems"] == []
 
-    restored = client.post("/cleanup/restore", json={"rule": "old news"}).json()
+    restored = client.post("/cleanup/restore?dry_run=false", json={"rule": "old news"}).json()
     assert restored["restored"] == OLD
     assert (_rows(engine), _rows(engine, "news_archive")) == (OLD + NEW, 0)
     now = datetime.now(UTC) + timedelta(minutes=1)
@@ -116,6 +120,93 @@ def test_a_run_is_begun_remembered_told_of_and_undone(
         return {event.body["undo"] for event in pilot._store.events("activity", now - timedelta(hours=1), now, 10)}
 
     _until(lambda: {"restore rule old news", "run the rule again"} <= ways_back())
+
+
+def test_a_restore_is_a_dry_run_until_it_is_said_otherwise(
+    client: TestClient, engine: sa.Engine, pilot: Autopilot
+) -> None:
+    pilot.cleaning.run(dry_run=False)
+    answer = client.post("/cleanup/restore", json={"rule": "old news", "keys": [1, 2, 3, 4711]})
+    assert (answer.status_code, answer.json()["found"], answer.json()["missing_rows"]) == (200, 3, 0)
+    assert (_rows(engine), _rows(engine, "news_archive")) == (NEW, OLD)
+
+
+def test_a_restore_that_is_not_all_that_was_meant_is_answered_207(engine: sa.Engine, tmp_path: Path) -> None:
+    rule = Rule("old news", "news", "at", timedelta(days=365), batch=100, batch_s=1e-9, target=str(tmp_path / "files"))
+    app = FastAPI()
+    with Autopilot(engine, PilotConfig(), store=MemoryStore(), retention=[rule]) as pilot, TestClient(app) as client:
+        app.include_router(make_api(pilot))
+        pilot.cleaning.run(dry_run=False)
+        gone = sorted((tmp_path / "files").rglob("0*.parquet"))[0]
+        gone.unlink()
+        dry = client.post("/cleanup/restore", json={"rule": "old news"}).json()
+        assert (dry["found"], dry["missing_rows"]) == (OLD - 100, 100)
+        answer = client.post("/cleanup/restore?dry_run=false", json={"rule": "old news"})
+        assert (answer.status_code, answer.json()["restored"]) == (207, OLD - 100)
+        [place] = answer.json()["missing"]
+        assert place.endswith(gone.name)
+
+
+def test_a_run_that_is_begun_is_planned_once(pilot: Autopilot, engine: sa.Engine) -> None:
+    counted: list[str] = []
+
+    def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        counted.extend(["counted"] if "dbpilot_time" in statement and "count(*)" in statement else [])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    try:
+        pilot.cleaning.begin()
+        _until(lambda: pilot.cleaning.running() is None)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+    assert (counted, _rows(engine)) == (["counted"], NEW)
+
+
+def test_what_cannot_be_begun_is_told_to_the_caller_and_to_nobody_else(
+    client: TestClient, engine: sa.Engine, channel: Channel
+) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE news RENAME TO olds"))
+    answer = client.post("/cleanup/run?dry_run=false")
+    assert (answer.status_code, "there is no table 'news'" in answer.text) == (409, True)
+    assert (client.get("/cleanup").json()["last_runs"], channel.told) == ([], [])
+
+
+def test_a_run_after_one_that_was_killed_says_what_that_left(
+    engine: sa.Engine, channel: Channel, tmp_path: Path
+) -> None:
+    rule = Rule("old news", "news", "at", timedelta(days=365), target=str(tmp_path / "files"))
+    url = engine.url.render_as_string(hide_password=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED], env={**os.environ, "AT": url, "TO": rule.place}, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    store = MemoryStore()
+    with Autopilot(engine, PilotConfig(), store=store, notifier=channel, retention=[rule]) as pilot:
+        [result] = pilot.cleaning.run(dry_run=False).results
+        assert (result.error, result.recovered, result.deleted) == (None, 1, OLD)
+        assert result.recovered_from is not None
+        said = f"put right 1 batch that a run or a restore had begun at {result.recovered_from:%Y-%m-%d %H:%M:%S} UTC"
+        _until(lambda: channel.told)
+        assert said in channel.told[0][1]
+        assert pilot.cleanup().last_runs[0].results[0]["recovered_from"] == result.recovered_from.isoformat()
+        now = datetime.now(UTC)
+        events = store.events("activity", now - timedelta(hours=1), now + timedelta(hours=1), 10)
+        assert any(event.body["what"].startswith(said) for event in events)
+
+
+KILLED = """
+import os, signal
+from datetime import timedelta
+import sqlalchemy as sa
+from dbpilot.retention import Retention, Rule
+from dbpilot.retention.parquet import ParquetTarget
+
+written = ParquetTarget.write
+ParquetTarget.write = lambda *what: (written(*what), os.kill(os.getpid(), signal.SIGKILL))
+rule = Rule("old news", "news", "at", timedelta(days=365), target=os.environ["TO"])
+Retention(sa.create_engine(os.environ["AT"]), [rule]).run(dry_run=False)
+"""
 
 
 def test_what_is_cleaned_is_not_counted_among_the_applications_statements(

@@ -260,7 +260,7 @@ def test_json_is_one_document_and_the_exit_code_tells_what_was_found(here: Here,
     assert (code, "1 of 498 rows are missing" in out) == (3, True)
 
     dry = here.json("restore", "old news", *named, "--key", "4", "--key", "5")
-    assert dry == {"dry_run": True, "rule": "old news", "found": 2}
+    assert dry == {"dry_run": True, "rule": "old news", "found": 2, "missing_rows": 0, "missing": []}
     assert rows(news) == NEW + 2
     with connected(news) as connection:
         connection.execute(sa.insert(NEWS).values(id=5, at=TODAY, text="another"))
@@ -273,6 +273,19 @@ def test_json_is_one_document_and_the_exit_code_tells_what_was_found(here: Here,
     assert here.json("release", "1", *named, "--yes")["released"] is True
     assert here.json("holds")["holds"] == []
     assert here("release", "1", *named, "--yes")[0] == 2
+
+
+def test_a_restore_from_files_of_which_one_is_gone_says_which_and_ends_with_3(
+    here: Here, tmp_path: Path, news: sa.URL
+) -> None:
+    (tmp_path / "rules.toml").write_text(RULES_FILE + 'batch_s = 0.000001\ntarget = "files"\n')
+    assert here("run", "--rules", "rules.toml", "--yes")[0] == 0
+    gone = sorted((tmp_path / "files").rglob("0*.parquet"))[0]
+    gone.unlink()
+    for more in ((), ("--yes",)):
+        code, out, _ = here("restore", "old news", "--rules", "rules.toml", *more)
+        assert (code, "100 rows are missing from" in out, gone.name in out) == (3, True, True)
+    assert rows(news) == OLD + NEW - 100
 
 
 def test_a_run_with_a_window_ends_and_says_that_it_is_not_done(here: Here, tmp_path: Path, news: sa.URL) -> None:

@@ -14,6 +14,7 @@ from dbpilot.cleaning import ACTIVITY
 from dbpilot.cli.cleanup_parts import (
     document,
     finished_parts,
+    found_parts,
     holds_parts,
     plan_parts,
     restored_parts,
@@ -26,7 +27,7 @@ from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
 from dbpilot.cli.options import AsJson, Database, HistoryUrl
 from dbpilot.cli.progress import shown
-from dbpilot.cli.render import Part, count, print_json, say, show
+from dbpilot.cli.render import Part, print_json, say, show
 from dbpilot.cli.urls import command_line
 from dbpilot.cli.values import condition, instant, key, seconds
 from dbpilot.clock import SYSTEM
@@ -206,11 +207,12 @@ class _Commands:
                 _end(_restored(at, rule, since_at, until_at, wanted, as_json))
             found = at.pilot.cleaning.found(rule, since_at, until_at, wanted)
         if as_json:
-            print_json(document(dry_run=True, rule=rule, found=found))
+            lost = {"missing_rows": found.missing_rows, "missing": found.missing}
+            print_json(document(dry_run=True, rule=rule, found=found.found, **lost))
         else:
-            _show([f"{count(found)} archived rows would be in {table} again, but those whose key is live there"])
-        self._say_how(bool(found))
-        _end(bool(found))
+            _show(found_parts(found))
+        self._say_how(bool(found.found))
+        _end(bool(found.found or found.missing_rows))
 
     def hold(
         self,
@@ -313,7 +315,7 @@ class _Commands:
 def _restored(
     at: Desk, rule: str, since: datetime | None, until: datetime | None, keys: Sequence[Key] | None, as_json: bool
 ) -> bool:
-    """The rows came back, and that was shown; whether some stayed in the archive."""
+    """The rows came back, and that was shown; whether some stayed in the archive, or are missing from it."""
     began = SYSTEM.now()
     with at.pilot:
         result = at.pilot.cleaning.restore(rule, since, until, keys, BY)
@@ -324,7 +326,7 @@ def _restored(
         _show(restored_parts(result))
     if result.restored:
         say("what is due archives again with the next run: `cleanup hold` keeps it")
-    return result.in_conflict > 0
+    return not result.ok
 
 
 def _say_if_forgotten(at: Desk, kind: str, since: datetime) -> str | None:

@@ -6,8 +6,8 @@ from typing import Any, Final
 from pydantic_core import to_jsonable_python
 
 from dbpilot.cli.render import Column, Heading, Part, Row, Table, count, duration, moment, size
-from dbpilot.reports.cleanup import CleanupRun
-from dbpilot.retention import CleanupFinished, CleanupResult, Hold, Plan, RestoreResult, Step, VerifyResult
+from dbpilot.reports.cleanup import CleanupRun, recovery
+from dbpilot.retention import CleanupFinished, CleanupResult, Hold, Plan, RestorePlan, RestoreResult, Step, VerifyResult
 
 NOWHERE: Final = "deleted for good"
 SHOWN_CONFLICTS: Final = 10
@@ -80,7 +80,7 @@ def _remarks(result: CleanupResult) -> Iterator[str]:
     if result.batches or not (result.error or result.stopped):
         yield from (f"done before, at the archive: {change}" for change in result.differences)
     if result.recovered:
-        yield f"{result.recovered} batches of a run that died were put right first"
+        yield recovery(result)
     if result.left:
         yield f"{count(result.left)} rows stayed: {'; '.join(result.why_left)}"
     if result.paused_s:
@@ -109,7 +109,9 @@ def _outcome(run: CleanupRun) -> str:
     if run.error is not None:
         return f"nothing was done: {run.error}"
     unfinished = [f"{one['rule']}: {one['error'] or one['stopped']}" for one in run.results if _is_unfinished(one)]
-    return "; ".join(unfinished) or "done"
+    resumed = sum(one["recovered"] for one in run.results)
+    after = [f"after one that died, of which {resumed} batches were put right"] if resumed else []
+    return "; ".join([*(unfinished or ["done"]), *after])
 
 
 def _is_unfinished(result: Mapping[str, Any]) -> bool:
@@ -129,10 +131,27 @@ def restored_parts(result: RestoreResult) -> Iterator[Part]:
     yield f"{count(result.restored)} rows of {result.archive} are in {result.table} again"
     if result.in_conflict:
         yield f"{count(result.in_conflict)} stay in the archive:"
+        yield from (f"  {why}" for why in result.parents_first)
         for one in result.conflicts[:SHOWN_CONFLICTS]:
             yield f"  {', '.join(map(str, one.key))}: {one.reason}"
-        if result.in_conflict > SHOWN_CONFLICTS:
-            yield f"  and {count(result.in_conflict - SHOWN_CONFLICTS)} more: --json has the first hundred"
+        if len(result.conflicts) > SHOWN_CONFLICTS:
+            yield "  and more: --json has the first hundred"
+    yield from _missing(result)
+
+
+def found_parts(plan: RestorePlan) -> Iterator[Part]:
+    """What would come back."""
+    yield f"{count(plan.found)} archived rows would be in {plan.table} again, but those whose key is live there"
+    yield from _missing(plan)
+
+
+def _missing(found: RestorePlan | RestoreResult) -> Iterator[Part]:
+    """What the archive should have, and has not."""
+    if found.missing_rows:
+        yield f"{count(found.missing_rows)} rows are missing from {found.archive}; bring them back from a backup"
+    yield from (f"  gone as a whole: {place}" for place in found.missing[:SHOWN_CONFLICTS])
+    if len(found.missing) > SHOWN_CONFLICTS:
+        yield "  and more: --json has the first hundred"
 
 
 def holds_parts(holds: Sequence[Hold]) -> Iterator[Part]:

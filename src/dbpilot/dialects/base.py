@@ -6,7 +6,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from dbpilot.dialects.catalog import ReadsCatalog, SamplesTable
+from dbpilot.dialects.ddl import Ddl
 from dbpilot.dialects.plan import PlanNode
+from dbpilot.dialects.whatif import OpensWhatIf
 from dbpilot.sql.syntax import Syntax
 from dbpilot.unsupported import Unsupported
 
@@ -74,6 +77,18 @@ class Dialect:
 
     capacity: Callable[[Connection], Capacity | Unsupported] | Unsupported
     """How many connections the server allows, and has; Unsupported where there is no server."""
+
+    catalog: ReadsCatalog
+    """What tables, columns, indexes and foreign keys there are, and what is known of them."""
+
+    sampled: SamplesTable
+    """What some of a table's rows tell of columns without statistics; the only question that reads rows."""
+
+    ddl: Ddl
+    """How indexes are made and taken away while others read and write."""
+
+    what_if: OpensWhatIf | None = None
+    """What statements would cost with other indexes; None while nobody can tell for this kind of database."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

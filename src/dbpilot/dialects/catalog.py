@@ -4,12 +4,15 @@ Samples of values (common ones, bounds of histograms) are the application's data
 long as the catalogue does, and are neither stored nor shown.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
+from sqlalchemy import Connection
+
+from dbpilot.sql.predicates import DialectName
 from dbpilot.unsupported import Unsupported
 
 Family = Literal[
@@ -38,6 +41,7 @@ class Column:
     correlation: float | None = None
     """How far the order of the values is that of the rows on disk, from -1 to 1."""
     collation: str | None = None
+    """What its texts are compared by, be it the column's own or the database's."""
     case_insensitive: bool = False
     """Whether texts compare equal that differ in case only."""
     generated: bool = False
@@ -93,17 +97,21 @@ class Index:
     """Whether the table's rows lie in it."""
     nulls_distinct: bool = True
     size_bytes: int | None = None
+    """Of a clustered one, with the rows."""
     bloat_bytes: int | None = None
     """How much of that is thought to be empty; None where the database cannot tell."""
     distinct: tuple[float | None, ...] = ()
     """How many different values the first key has, the first two together, and so on, as far as it is known."""
     uses: int | None = None
-    """How often it was read since :attr:`Catalog.uses_since`; None where the database does not count (see
-    :attr:`Catalog.uses_unknown`)."""
+    """How often it was read since :attr:`Catalog.uses_since`; None where the database does not count that: nothing at
+    all (see :attr:`Catalog.uses_unknown`), or rows only."""
     last_used: datetime | None = None
     rows_read: int | None = None
+    """How many of its entries were read in that time; None where the database does not count."""
+    needed_by: tuple[str, ...] = ()
+    """What in the database rests on this very index, besides its constraint, in words."""
     definition: str | None = None
-    """The statement that makes it anew: the undo of its removal."""
+    """The statement that makes it anew: the undo of its removal; None where there is no such statement."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -114,6 +122,12 @@ class Index:
     def is_plain(self) -> bool:
         """Whether it is a B-tree of whole columns over all rows."""
         return self.method == "btree" and self.where is None and all(key.is_plain for key in self.keys)
+
+    @property
+    def is_used(self) -> bool | None:
+        """Whether anything was read from it since the database began to count; None where it does not."""
+        counts = [count for count in (self.uses, self.rows_read) if count is not None]
+        return any(counts) if counts else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +167,7 @@ class Table:
     size_bytes: int | None = None
     """Of the rows, without indexes (but with a clustered one)."""
     index_bytes: int | None = None
-    """Of all indexes together."""
+    """Of all indexes together, but for a clustered one."""
     changes: Changes | None = None
     full_scans: int | None = None
     """How often the whole table was read, where the database counts that."""
@@ -178,7 +192,7 @@ class Table:
 class Catalog:
     """All tables of one database or schema, as they were at one moment."""
 
-    dialect: str
+    dialect: DialectName
     """SQLAlchemy's name of the dialect, ``mariadb`` told apart from ``mysql``."""
     version: tuple[int, ...]
     schema: str | None
@@ -204,6 +218,28 @@ class Catalog:
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         """Types by column by table, as a parser wants to know them."""
         return {name: {column.name: column.type for column in table.columns} for name, table in self.tables.items()}
+
+
+class ReadsCatalog(Protocol):
+    """A dialect's way to read its catalogue."""
+
+    def __call__(
+        self, connection: Connection, schema: str | None = None, tables: Collection[str] | None = None
+    ) -> Catalog:
+        """What is in a schema, by default the connection's own; of these tables only, where they are named.
+
+        Reads no table of the application, but for SQLite in a file of bounded size. What this user may not read is
+        left open, and a note tells.
+        """
+
+
+class SamplesTable(Protocol):
+    """A dialect's way to learn from rows what no statistics tell."""
+
+    def __call__(
+        self, connection: Connection, table: Table, rows: int = 10_000, schema: str | None = None
+    ) -> Mapping[str, Column]:
+        """All columns of the table, those without statistics with what about so many of its rows tell of them."""
 
 
 MIN_ROWS: Final = 1000

@@ -73,6 +73,20 @@ class OwnConnections:
             original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             raise WatchedDatabaseError(f"the watched database: {type(original).__name__}") from None
 
+    def lend(self, work: Callable[[Engine], Answer]) -> Answer | Unsupported:
+        """What ``work`` answers, to whom an engine is lent of which every connection is new; unlike in :meth:`run`
+        it is not prevented from changing anything.
+
+        ``work`` runs in this thread, or for an async engine in one with a loop of its own.
+        """
+        alone = why_alone(self._engine)
+        if alone is not None:
+            return alone
+        engine = own_engine(self._engine)
+        if engine.dialect.is_async:
+            return _outside_of_loops(lambda: asyncio.run(_spawned(work, engine)))
+        return work(engine)
+
     async def _in_a_loop(self, work: Callable[[Connection], Answer], timeout_s: float) -> Answer:
         return await greenlet_spawn(self._run, work, timeout_s)
 
@@ -85,6 +99,10 @@ class OwnConnections:
                 return work(connection)
             finally:
                 connection.rollback()
+
+
+async def _spawned(work: Callable[[Engine], Answer], engine: Engine) -> Answer:
+    return await greenlet_spawn(work, engine)
 
 
 def why_alone(application: Engine) -> Unsupported | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from sqlalchemy import Engine
@@ -34,8 +34,8 @@ class NewIndex:
 class Query:
     """A statement to ask about, as the driver takes it; it is never executed by a what-if."""
 
-    statement: str
-    parameters: Any = None
+    statement: str = field(repr=False)
+    parameters: Any = field(default=None, repr=False)
     """None where the values stand in the statement, or where there are none: then its placeholders are as the server
     writes them (``$1``, ``?``), and what cannot be planned without values is Unsupported."""
 

@@ -9,6 +9,7 @@ from dbpilot.queries.pace import Pace
 from dbpilot.queries.patterns import PatternBook
 from dbpilot.queries.receipts import Receipts
 from dbpilot.queries.recorder import Execution
+from dbpilot.queries.samples import Samples
 from dbpilot.queries.slow import slow_event
 from dbpilot.queries.windows import QueryWindows
 from dbpilot.sql.syntax import Syntax
@@ -35,6 +36,7 @@ class Intake:
         self._book = PatternBook(config.max_patterns, syntax)
         self.windows = QueryWindows(config, now)
         self.receipts = Receipts(config.requests_kept, config.n_plus_one)
+        self.samples = Samples()
         self._pace = pace
         self._events: list[Event] = []
         self.slow_untold = 0
@@ -53,6 +55,8 @@ class Intake:
         detail = execution.detail
         if detail is not None and detail.frame is not None:
             self._book.sampled(counted_as, detail.frame, execution.request)
+        if detail is not None and detail.sent is not None and detail.error is None:
+            self.samples.offer(counted_as, *detail.sent)
         if slow:
             self._slow(pattern, execution, at)
 

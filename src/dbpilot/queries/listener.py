@@ -168,7 +168,7 @@ class Listener:
             request.sampled()
         wait_s = self._waits.pop(_connection_id(context), 0.0) if self._waits else 0.0
         detail = Detail(calling_frame(), lazy_relationship(context), wait_s=wait_s)
-        if execute_s >= self._config.watch_s:
+        if execute_s >= self._config.watch_s or not (context.isinsert or context.executemany):
             detail.sent = (statement, parameters)
         return detail
 

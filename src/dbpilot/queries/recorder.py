@@ -32,7 +32,8 @@ class Detail:
     wait_s: float = 0.0
     """How long its connection was waited for."""
     sent: tuple[str, Any] | None = None
-    """The statement and the parameters of a slow one, for its plan; never stored, never shown."""
+    """The statement and the parameters of a slow one, for its plan, and of a sampled one that inserts nothing, for
+    advice; never stored, never shown."""
 
     def __repr__(self) -> str:
         return f"Detail(frame={self.frame}, error={self.error})"

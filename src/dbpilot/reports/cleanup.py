@@ -138,8 +138,16 @@ def words_of(finished: CleanupFinished, error: str | None) -> str:
     lines = [f"{finished.deleted:,} of {finished.planned:,} rows were cleaned away in {took_s:.0f} s."]
     for one in finished.results:
         said = f"{one.rule}: {one.deleted:,} of {one.planned:,} rows of {one.table}"
-        lines.append(said + "".join(f"; {why}" for why in (one.error, one.stopped) if why))
+        resumed = recovery(one) if one.recovered else None
+        lines.append(said + "".join(f"; {why}" for why in (resumed, one.error, one.stopped) if why))
     return "\n".join(lines)
+
+
+def recovery(result: CleanupResult) -> str:
+    """What was put right first: it is all that tells of a run that was killed."""
+    batches = f"{result.recovered} {'batch' if result.recovered == 1 else 'batches'}"
+    since = f" at {result.recovered_from:%Y-%m-%d %H:%M:%S} UTC" if result.recovered_from else ""
+    return f"put right {batches} that a run or a restore had begun{since} when it died"
 
 
 def space_advice(finished: CleanupFinished, dialect: str) -> list[str]:
@@ -181,4 +189,5 @@ WORTH_BYTES: Final = 64 * 2**20
 
 
 def _result(result: CleanupResult) -> dict[str, Any]:
-    return {**asdict(result), "rows_per_s": result.rows_per_s}
+    since = None if result.recovered_from is None else result.recovered_from.isoformat()
+    return {**asdict(result), "recovered_from": since, "rows_per_s": result.rows_per_s}

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from dbpilot.dialects.base import Identity
 from dbpilot.pool.sampler import PoolReading
+from dbpilot.reports.indexes import IndexSummary
 from dbpilot.reports.queries import QueryStats, QueryTotals
 
 
@@ -37,4 +38,5 @@ class PerformanceSummary:
     busiest: list[QueryStats]
     """The patterns with the highest mean, and those on which most time was spent."""
     connections: PoolReading
+    indexes: IndexSummary
     watching: Watching

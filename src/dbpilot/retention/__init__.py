@@ -5,7 +5,7 @@ from dbpilot.retention.gentle import Limits, Signs
 from dbpilot.retention.holds import Hold
 from dbpilot.retention.planner import Plan, Step
 from dbpilot.retention.policy import Rule
-from dbpilot.retention.restore import Conflict, RestoreResult
+from dbpilot.retention.restore import Conflict, RestorePlan, RestoreResult
 from dbpilot.retention.results import CleanupFinished, CleanupProgress, CleanupResult
 from dbpilot.retention.retention import Retention
 from dbpilot.retention.verify import VerifyResult
@@ -19,6 +19,7 @@ __all__ = [
     "Limits",
     "Manners",
     "Plan",
+    "RestorePlan",
     "RestoreResult",
     "Retention",
     "Rule",

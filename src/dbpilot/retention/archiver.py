@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Protocol
@@ -15,7 +16,7 @@ from dbpilot.retention.beside import Beside, Moved, Purge, added
 from dbpilot.retention.elsewhere import Elsewhere, check_is_ours, check_is_there
 from dbpilot.retention.gentle import Limits, Signs, next_size, pause_reason
 from dbpilot.retention.holds import held
-from dbpilot.retention.journal import Journal
+from dbpilot.retention.journal import Entry, Journal
 from dbpilot.retention.planner import Work, counted_again, planned
 from dbpilot.retention.policy import Rule
 from dbpilot.retention.portable import portable
@@ -50,7 +51,10 @@ class Mover(Protocol):
     scope: Scope
 
     def move(self, portion: Portion) -> Moved:
-        """The portion's rows are where they belong."""
+        """The portion's rows are where they belong, or on their way there; returns what came to its end."""
+
+    def finish(self) -> Moved:
+        """Nothing is on its way; returns what came to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Manners:
     until: datetime | None = None
     """The end of the maintenance window."""
     cancel: Cancel | None = None
+    at_begin: Callable[[], None] = lambda: None
+    """Told when everything is planned, and nothing stands against it."""
     at_progress: Callable[[CleanupProgress], None] = lambda _: None
     """Told after each batch, on the cleaning's thread."""
 
@@ -105,6 +111,7 @@ def clean(
             run = _Run(session, target_of, manners or Manners(), clock)
             with session.reading() as connection:
                 found = planned(connection, rules, started, target_of)
+            run.manners.at_begin()
             results = [run.rule(work) for work in found]
     return CleanupFinished(dry_run, started, clock.now(), tuple(results))
 
@@ -170,36 +177,36 @@ class _Run:
         if stopped:
             return replace(result, stopped=stopped)
         scope = work.scope
-        target = self.target_of(scope.rule) if scope.rule.kind in ("server", "files") else None
-        try:
-            mover, recovered = self._mover(scope, target)
-            result = replace(result, recovered=recovered)
+        with ExitStack() as stack:
+            target = self.target_of(scope.rule) if scope.rule.kind in ("server", "files") else None
+            if target is not None:
+                stack.callback(target.close)
+            mover, open_ = self._mover(scope, target, stack)
+            result = replace(result, recovered=len(open_), recovered_from=open_[0].began if open_ else None)
             if work.step.first_key is None or work.step.last_key is None:
                 return result
             for _ in range(MAX_PASSES if scope.live.refers_to_itself else 1):
                 before = tally.moved.deleted
-                portions = Portions(work.scope, work.step.first_key, work.step.last_key)
+                portions = Portions(work.scope, work.step.first_key, work.step.last_key, work.step.rows)
                 stopped = self._batches(work, portions, mover, tally)
                 if stopped or tally.moved.deleted == before:
                     break
             return replace(result, stopped=stopped)
-        finally:
-            if target is not None:
-                target.close()
 
-    def _mover(self, scope: Scope, target: ArchiveTarget | None) -> tuple[Mover, int]:
-        """What moves the rule's batches, and how many unfinished ones it put right first."""
+    def _mover(self, scope: Scope, target: ArchiveTarget | None, stack: ExitStack) -> tuple[Mover, Sequence[Entry]]:
+        """What moves the rule's batches, and which unfinished ones it put right first."""
         if scope.rule.kind == "purge":
-            return Purge(self.session, scope), 0
+            return Purge(self.session, scope), ()
         with self.session.transaction() as connection:
             Journal(connection).prepare()
         if target is None:
             with self.session.transaction() as connection:
                 archive = reconcile(connection, scope.live, scope.rule.archive)
-            return Beside(self.session, scope, archive, self.clock.now), 0
+            return Beside(self.session, scope, archive, self.clock.now), ()
         mover = Elsewhere(
             self.session, scope, target, portable(scope.live, self.session.connection.dialect), self.clock.now
         )
+        stack.callback(mover.close)
         recovered = mover.recover()
         target.prepare(mover.portable.table)
         with self.session.reading() as connection:
@@ -213,17 +220,16 @@ class _Run:
         size, began = rule.batch, self.clock.ticks()
         while True:
             stopped = self._stopped() or self._waited(step.rule, step.rows, tally)
-            if stopped:
-                return stopped
             start = self.clock.ticks()
-            portion = self._next(portions, mover, size)
-            if portion is None:
-                return None
-            moved = mover.move(portion)
+            portion = None if stopped else self._next(portions, mover, size)
+            moved = mover.finish() if portion is None else mover.move(portion)
             took_s = self.clock.ticks() - start
             tally.moved = added(tally.moved, moved)
-            tally.batches += 1
             tally.longest_s = max(tally.longest_s, took_s)
+            if portion is None:
+                self._tell(step.rule, step.rows, tally, size, self.clock.ticks() - began)
+                return stopped
+            tally.batches += 1
             size = next_size(size, took_s, rule.batch_s, rule.batch)
             self._tell(step.rule, step.rows, tally, size, self.clock.ticks() - began)
 

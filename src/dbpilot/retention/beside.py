@@ -71,6 +71,10 @@ class Purge:
         """The portion's rows are gone."""
         return self.session.persistently(lambda: self._purge(portion))
 
+    def finish(self) -> Moved:
+        """Nothing was on its way."""
+        return Moved()
+
     def _purge(self, portion: Portion) -> Moved:
         with self.session.transaction() as connection:
             live, condition = self.scope.live, sa.and_(portion.condition(self.scope.live), self.scope.due)
@@ -105,6 +109,10 @@ class Beside:
             except IntegrityError:
                 return self._one_after_another(portion)
         return self._one_after_another(portion)
+
+    def finish(self) -> Moved:
+        """Nothing was on its way."""
+        return Moved()
 
     def _moved(self, portion: Portion, due: sa.ColumnElement[bool]) -> Moved:
         """Rows are locked as they are copied, so the same condition means the same rows, or one more that just came."""

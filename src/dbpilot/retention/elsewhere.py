@@ -1,31 +1,49 @@
-"""Rows move to another system, through the journal: copied, read back, and deleted if they are still the same."""
+"""Rows move to another system, through the journal: copied, read back, and deleted if they are still the same.
+
+While a batch is written there by a thread of its own, the one before is deleted here and the next is read. All that
+is done in the database that rows come from goes over the one connection that holds the lock.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
 from dbpilot.errors import RefusedError, RetentionError
 from dbpilot.retention.beside import ChangedMeanwhileError, Moved, lock
 from dbpilot.retention.conditions import one_of
-from dbpilot.retention.digest import Digest, digest_of, row_checksum
+from dbpilot.retention.digest import Digest, digest_of_columns, row_checksum
+from dbpilot.retention.holds import held
 from dbpilot.retention.journal import Entry, Journal, State
-from dbpilot.retention.portable import Portable
+from dbpilot.retention.portable import Portable, digest_from, digest_of_fingerprints, read_digest
 from dbpilot.retention.scope import Portion, Scope, chunks
 from dbpilot.retention.session import Session
-from dbpilot.retention.targets import ArchiveTarget, BatchKey, ComparingTarget, Key, KeysTakenError
+from dbpilot.retention.targets import ArchiveTarget, BatchKey, Key, KeysTakenError, Written
 
 WRITINGS: Final = 2
 """How often a batch is written with nobody locked out, each time without the rows that changed meanwhile."""
 CHANGED: Final = "they changed, or went, between the copy and the deletion"
 TAKEN: Final = "the archive has other rows of the same key"
 
+Answer = TypeVar("Answer")
 Rows: TypeAlias = dict[Key, sa.Row[Any]]
 Left: TypeAlias = dict[Key, str]
 """Rows that stay, and why."""
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A batch on its way."""
+
+    entry: Entry
+    portion: Portion
+    rows: Rows
+    writing: Future[Digest | None]
+    left: Left
 
 
 @dataclass(slots=True)
@@ -38,31 +56,56 @@ class Elsewhere:
     portable: Portable
     now: Callable[[], datetime]
     _number: int = field(default=0, init=False)
+    _in_hand: _InHand | None = field(default=None, init=False)
+    _writer: ThreadPoolExecutor = field(init=False)
+    """Its one thread does all that is done at the target while batches are moved, in order."""
 
-    def recover(self) -> int:
-        """What a run that died has left open is put right; returns how many batches that were."""
+    def __post_init__(self) -> None:
+        self._writer = ThreadPoolExecutor(1, "dbpilot-archive")
+
+    def close(self) -> None:
+        """Nothing is written any more: only then may others clean here."""
+        self._writer.shutdown(cancel_futures=True)
+
+    def recover(self) -> list[Entry]:
+        """What a run that died has left open is put right; returns what that was, the oldest first."""
         with self.session.reading() as connection:
             entries = Journal(connection).unfinished(self.scope.rule.name)
         for entry in entries:
             recover(self.session, entry, self.target, self.portable, self.now)
-        return len(entries)
+        return entries
 
     def move(self, portion: Portion) -> Moved:
-        """The portion's rows are in the archive and no longer live, apart from those that are told as left.
+        """The portion's rows are on their way; returns what became of the portion before, which is where it belongs.
 
         Raises:
-            RetentionError: the archive failed, or does not hold what was written; nothing is deleted.
+            RetentionError: the archive failed, or does not hold what was written; nothing of it is deleted.
         """
         rows = self._read(portion)
         if not rows:
             return Moved()
+        before = self._in_hand
+        if before is not None:
+            before.writing.result()  # an archive that failed gets no further batch
         entry, left = self.session.persistently(lambda: self._intend(rows)), dict[Key, str]()
-        for _ in range(WRITINGS):
-            rows = {key: row for key, row in rows.items() if key not in left}
-            digest = self._write(entry.batch, rows, left) if rows else None
+        self._in_hand = _InHand(entry, portion, rows, self._writing(entry.batch, rows, left), left)
+        return Moved() if before is None else self._settled(before)
+
+    def finish(self) -> Moved:
+        """No portion is on its way; returns what became of the last one, and raises, as :meth:`move`."""
+        last, self._in_hand = self._in_hand, None
+        return Moved() if last is None else self._settled(last)
+
+    def _settled(self, one: _InHand) -> Moved:
+        """Its rows are in the archive and no longer live, apart from those that are told as left."""
+        entry, rows, left = one.entry, one.rows, one.left
+        for attempt in range(WRITINGS):
+            if attempt:
+                rows = {key: row for key, row in rows.items() if key not in left}
+            digest = (self._write(entry.batch, rows, left) if attempt else one.writing.result()) if rows else None
             if digest is None:
                 continue
-            delete = partial(self._delete, entry, portion, rows, digest, exact=bool(left))
+            delete = partial(self._delete, entry, one.portion, rows, digest, exact=bool(left))
             try:
                 changed = self.session.persistently(delete)
             except ChangedMeanwhileError:
@@ -71,7 +114,7 @@ class Elsewhere:
                 return _moved(len(rows), left)
             left.update(dict.fromkeys(changed, CHANGED))
         keys = [key for key in rows if key not in left]
-        moved = self._move_locked(entry, portion, keys, left)
+        moved = self._move_locked(entry, one.portion, keys, left)
         if not moved:
             self._forget(entry)
         return _moved(moved, left)
@@ -79,8 +122,8 @@ class Elsewhere:
     def _move_locked(self, entry: Entry, portion: Portion, keys: Sequence[Key], left: Left) -> int:
         """The rows are moved while nobody else can change them: for a batch that somebody always did."""
         live, wanted = self.scope.live, set(keys)
-        condition = sa.and_(portion.condition(live), self.scope.due)
         with self.session.transaction() as connection:
+            condition = sa.and_(portion.condition(live), self._due(connection))
             lock(connection, live, portion.condition(live))
             found = connection.execute(self.portable.read(condition)).all()
             rows = {key: row for row in found if (key := self.portable.key_of(row)) in wanted}
@@ -92,6 +135,11 @@ class Elsewhere:
             self._deleted(connection, condition, list(rows), len(rows))
             Journal(connection).advance(entry, "done", digest, self.now())
         return len(rows)
+
+    def _due(self, connection: sa.Connection) -> sa.ColumnElement[bool]:
+        """What may go at this moment: somebody may hold a row that is on its way."""
+        self.scope = replace(self.scope, holds=tuple(held(connection, self.scope.rule.table)))
+        return self.scope.due
 
     def _read(self, portion: Portion) -> Rows:
         live = self.scope.live
@@ -131,14 +179,29 @@ class Elsewhere:
 
     def _write(self, batch: BatchKey, rows: Rows, left: Left) -> Digest | None:
         """What the archive was seen to hold; None when it has other rows of some keys, which are added to ``left``."""
-        written = self.portable.as_mappings(list(rows.values()))
-        wanted = digest_of(written, self.portable.names)
+        return self._writing(batch, rows, left).result()
+
+    def _writing(self, batch: BatchKey, rows: Rows, left: Left) -> Future[Digest | None]:
+        """The same, when it is done."""
+        return self._submitted(partial(self._write_now, batch, rows, left))
+
+    def _submitted(self, work: Callable[[], Answer]) -> Future[Answer]:
         try:
-            self.target.write(batch, self.portable.table, written)
+            return self._writer.submit(work)
+        except RuntimeError:  # the program ends, and Python starts nothing more
+            raise RetentionError("the program ends; what was begun is undone or done by the next run") from None
+
+    def _write_now(self, batch: BatchKey, rows: Rows, left: Left) -> Digest | None:
+        *columns, _ = zip(*rows.values(), strict=True)
+        wanted = digest_of_columns(columns)
+        try:
+            self.target.write(batch, self.portable.table, self.portable.as_mappings(list(rows.values())))
         except KeysTakenError as error:
             left.update(dict.fromkeys(error.keys, TAKEN))
             return None
-        if self._seen_there(batch, rows):
+        made = _fingerprints(rows)
+        written = Written(columns, None if made is None else digest_of_fingerprints(made))
+        if self.target.holds(batch, self.portable.table, written):
             return wanted
         found = self.target.read_back(batch, self.portable.table)
         if found != wanted:
@@ -149,30 +212,30 @@ class Elsewhere:
             )
         return found
 
-    def _seen_there(self, batch: BatchKey, rows: Rows) -> bool:
-        """The other database, of the same kind, makes the same of its rows as ours does of these."""
-        fingerprints = _fingerprints(rows)
-        return (
-            fingerprints is not None
-            and isinstance(self.target, ComparingTarget)
-            and self.target.holds(batch, self.portable.table, fingerprints)
-        )
-
     def _delete(self, entry: Entry, portion: Portion, rows: Rows, digest: Digest, *, exact: bool) -> list[Key]:
         """The rows are gone and the batch is done; or, if some changed since they were read, nothing is.
 
         Returns those that changed.
         """
-        live = self.scope.live
         with self.session.transaction() as connection:
-            condition = sa.and_(portion.condition(live), self.scope.due)
-            present, changed = self._compared(connection, condition, rows)
+            condition = sa.and_(portion.condition(self.scope.live), self._due(connection))
+            unchanged = not exact and self._unchanged(connection, condition, rows)
+            present, changed = (len(rows), []) if unchanged else self._compared(connection, condition, rows)
             if changed:
                 return changed
             more = exact or present > len(rows)
             self._deleted(connection, condition, list(rows) if more else None, len(rows))
             Journal(connection).advance(entry, "done", digest, self.now())
         return []
+
+    def _unchanged(self, connection: sa.Connection, condition: sa.ColumnElement[bool], rows: Rows) -> bool:
+        """The condition means these rows and no other, as they were read, and all are locked; False as well when the
+        database cannot tell at once."""
+        fingerprints, made = _fingerprints(rows), self.portable.fingerprint
+        if fingerprints is None or made is None:
+            return False
+        found = connection.execute(read_digest(made, condition, connection.dialect, lock=True)).one()
+        return digest_from(found) == digest_of_fingerprints(fingerprints)
 
     def _compared(
         self, connection: sa.Connection, condition: sa.ColumnElement[bool], rows: Rows
@@ -206,7 +269,7 @@ class Elsewhere:
             raise ChangedMeanwhileError(live.table.name, wanted, deleted)
 
     def _forget(self, entry: Entry) -> None:
-        self.target.forget(entry.batch, self.portable.table)
+        self._submitted(partial(self.target.forget, entry.batch, self.portable.table)).result()
         with self.session.transaction() as connection:
             Journal(connection).advance(entry, "forgotten", None, self.now())
 

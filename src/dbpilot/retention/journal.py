@@ -7,7 +7,7 @@ its entry *restored*, in one transaction; then they leave the archive.
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
@@ -63,6 +63,8 @@ class Entry:
     rows: int
     columns: tuple[str, ...]
     """What the digest is of."""
+    began: datetime | None = None
+    """When it was entered; None before."""
 
     @property
     def batch(self) -> BatchKey:
@@ -155,6 +157,13 @@ class Journal:
         )
         return [_entry(row) for row in self._connection.execute(found)]
 
+    def returned(self, rule: str, target: str) -> list[Key]:
+        """The keys of all rows that were restored from there."""
+        found = sa.select(journal.c["keys"]).where(
+            journal.c.rule == rule, journal.c.target == target, journal.c.state.in_(("restored", "returned"))
+        )
+        return [tuple(key) for keys in self._connection.scalars(found) for key in from_json(keys)]
+
     def knows(self, rule: str, target: str) -> bool:
         """Whether the rule ever had a batch there, finished or not."""
         found = sa.select(journal.c.number).where(journal.c.rule == rule, journal.c.target == target).limit(1)
@@ -181,6 +190,7 @@ def _entry(row: sa.Row[Any]) -> Entry:
     digest = None if row.checksum is None else Digest(row.rows, int(row.checksum))
     keys = tuple(tuple(key) for key in from_json(row.keys))
     columns = tuple(from_json(row.columns))
+    began = datetime.fromtimestamp(row.began_s, UTC)
     return Entry(
-        row.rule, row.number, row.table_name, row.target, row.state, row.month, keys, digest, row.rows, columns
+        row.rule, row.number, row.table_name, row.target, row.state, row.month, keys, digest, row.rows, columns, began
     )

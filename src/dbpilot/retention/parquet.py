@@ -26,7 +26,7 @@ from dbpilot.errors import ConfigError, RefusedError, RetentionError
 from dbpilot.retention.columns import Form, arrow_table, columns_of, forms_of, rows_of
 from dbpilot.retention.digest import Digest, canonical, digest_of_columns, row_checksum
 from dbpilot.retention.files import INSTALL, files_at
-from dbpilot.retention.targets import BatchKey, Key
+from dbpilot.retention.targets import BatchKey, Key, Written
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,24 @@ class ParquetTarget:
         about = {"dbpilot.rule": batch.rule, "dbpilot.table": table.fullname, "dbpilot.batch": str(batch.number)}
         self._files.put(_path(batch), _file_of(arrow_table(rows, table, about)))
 
+    def holds(self, batch: BatchKey, table: sa.Table, written: Written) -> bool:
+        """The medium gives back these values; those of lists are not compared so, in which true is like 1."""
+        found = self._columns(batch, table)
+        return found is not None and all(map(_alike, written.columns, found))
+
     def read_back(self, batch: BatchKey, table: sa.Table) -> Digest | None:
         """What the medium holds of the batch, in the table's columns; None for no file, or one that is not whole."""
+        found = self._columns(batch, table)
+        return None if found is None else digest_of_columns(found)
+
+    def _columns(self, batch: BatchKey, table: sa.Table) -> list[list[Any]] | None:
+        """The values that the medium holds of the batch, column by column."""
         data = self._files.read(_path(batch))
         read = None if data is None else _parsed(data)
         forms = forms_of(table)
         if read is None or read.column_names != list(forms):
             return None
-        return digest_of_columns(list(columns_of(read, forms).values()))
+        return list(columns_of(read, forms).values())
 
     def forget(self, batch: BatchKey, table: sa.Table) -> None:  # noqa: ARG002 - a rule archives one table
         """The batch has no file, nor a part of one."""
@@ -128,6 +138,19 @@ class ParquetTarget:
             for number in range(file.num_row_groups):
                 if within.may_have(file.metadata.row_group(number)):
                     yield file.read_row_group(number)
+
+    def count(self, rule: str, table: sa.Table) -> int:  # noqa: ARG002 - a rule archives one table
+        """The rows of the rule, as the ends of its files say."""
+        return sum(map(self._count, self._paths(rule)))
+
+    def _count(self, path: str) -> int:
+        with self._opened(path) as file:
+            return int(file.metadata.num_rows)
+
+    def absent(self, batches: Sequence[BatchKey], table: sa.Table) -> dict[int, str]:  # noqa: ARG002 - as above
+        """The batches whose file is not there, each with the file's name."""
+        there = {path for rule in {batch.rule for batch in batches} for path in self._paths(rule)}
+        return {batch.number: path for batch in batches if (path := _path(batch)) not in there}
 
     def remove(self, rule: str, table: sa.Table, keys: Collection[Key]) -> int:
         """The rows with these primary keys are in no file of the rule; returns how many were.
@@ -271,6 +294,11 @@ def _with_different_rows(found: Iterable[Iterable[tuple[str, int]]]) -> set[str]
         for key, checksum in hits:
             checksums.setdefault(key, set()).add(checksum)
     return {key for key, different in checksums.items() if len(different) > 1}
+
+
+def _alike(written: Sequence[Any], found: Sequence[Any]) -> bool:
+    """All values are worth the same; what is like its equal for Python is so for a :class:`Digest`, but for lists."""
+    return list(written) == found and list not in set(map(type, found))
 
 
 def _bounds(group: Any, column: str | None) -> tuple[Any, Any] | None:

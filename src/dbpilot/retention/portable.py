@@ -3,7 +3,7 @@
 JSON, and whatever only one kind of database knows, goes as the database's own text of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
@@ -12,11 +12,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql, postgresql
 
 from dbpilot.errors import RefusedError
+from dbpilot.retention.digest import MODULUS, Digest
 from dbpilot.retention.live import Live, plain
 
 BINARY: Final = (sa.LargeBinary, sa.BINARY, sa.VARBINARY, mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB)
 MYSQL_TEXT: Final = (sa.Enum, mysql.SET, sa.Time, sa.JSON)
 """Types of MariaDB and MySQL of which the text says all."""
+SUMMED_DIGITS: Final = 16
+"""Of a fingerprint's 32, as many as make the 64 bits of a :class:`Digest`."""
 COMMON: Final = (
     sa.Integer,
     sa.Numeric,
@@ -119,6 +122,35 @@ def fingerprint_of(columns: Sequence[sa.ColumnElement[Any]], dialect: sa.Dialect
     if dialect.name in ("mysql", "mariadb"):
         return sa.func.md5(sa.func.concat(*(_told_apart(column) for column in bare)))
     return None
+
+
+def digest_of_fingerprints(fingerprints: Iterable[str]) -> Digest:
+    """The fingerprints, added up as a database does by :func:`read_digest`."""
+    parts = [int(one[:SUMMED_DIGITS], 16) for one in fingerprints]
+    return Digest(len(parts), sum(parts) % MODULUS)
+
+
+def read_digest(
+    fingerprint: sa.ColumnElement[str], condition: sa.ColumnElement[bool], dialect: sa.Dialect, *, lock: bool = False
+) -> sa.Select[int, int]:
+    """How many rows there are, and their fingerprints added up by the database itself: one row instead of all.
+
+    A row without a fingerprint adds nothing, so its absence is seen.
+    """
+    if dialect.name == "postgresql":  # which locks rows, but not what is made of several
+        rows = sa.select(fingerprint.label("dbpilot_fingerprint")).where(condition)
+        found = (rows.with_for_update() if lock else rows).subquery()
+        bits = sa.func.concat("x", sa.func.left(found.c.dbpilot_fingerprint, SUMMED_DIGITS))
+        return sa.select(sa.func.count(), sa.func.sum(sa.cast(sa.cast(bits, postgresql.BIT(64)), sa.BigInteger)))
+    part = sa.cast(sa.func.conv(sa.func.left(fingerprint, SUMMED_DIGITS), 16, 10), mysql.INTEGER(unsigned=True))
+    summed = sa.select(sa.func.count(), sa.func.sum(part)).where(condition)
+    return summed.with_for_update() if lock else summed
+
+
+def digest_from(row: sa.Row[int, int]) -> Digest:
+    """What a database answered to :func:`read_digest`."""
+    rows, sum_ = row
+    return Digest(rows, int(sum_ or 0) % MODULUS)  # PostgreSQL's numbers have a sign, which the modulus takes off
 
 
 def _told_apart(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:

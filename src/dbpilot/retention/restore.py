@@ -1,5 +1,6 @@
 """Rows come back from an archive into their live table, and leave it; what is live is never overwritten."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,6 +15,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.dml import Insert
 
 from dbpilot.errors import RefusedError, RetentionError
+from dbpilot.retention import missing, parents
 from dbpilot.retention.conditions import beyond, comparable, matches, one_of
 from dbpilot.retention.digest import digest_of
 from dbpilot.retention.elsewhere import recover
@@ -29,6 +31,8 @@ ROWS_AT_ONCE: Final = 500
 """Rows of one transaction; their keys are written down."""
 NAMED_CONFLICTS: Final = 100
 LIVE: Final = "a row of this key is live"
+NO_PARENT: Final = frozenset({"1216", "1452", "23503", "SQLITE_CONSTRAINT_FOREIGNKEY"})
+"""What databases call it that a row points at one which is not there."""
 SEVERAL: Final = "the archive has several rows of this key; take the one that is meant out of its files by hand"
 
 Row = Mapping[str, Any]
@@ -42,6 +46,10 @@ class Wanted:
     until: datetime | None = None
     """Excluded. Both are instants of the rule's time column."""
     keys: frozenset[Key] | None = None
+
+    def asked(self) -> missing.Asked:
+        """The same, as far as the journal knows what batches had."""
+        return missing.Asked(None if self.until is None else f"{self.until:%Y-%m}", self.keys)
 
     def has(self, key: Key) -> bool:
         """The row of this key is meant."""
@@ -65,8 +73,33 @@ class RestoreResult:
     archive: str
     restored: int = 0
     in_conflict: int = 0
+    """Rows that stay in the archive."""
     conflicts: tuple[Conflict, ...] = ()
-    """The first hundred of them."""
+    """The first hundred of them, without those that parents come before."""
+    parents_first: tuple[str, ...] = ()
+    """Why rows stay that point at rows which are not live, and what brings them back."""
+    missing_rows: int = 0
+    """Rows that were put into the archive and are not there, as far as they may have been meant."""
+    missing: tuple[str, ...] = ()
+    """The files or batches that are gone as a whole: the first hundred."""
+
+    @property
+    def ok(self) -> bool:
+        """All that was meant is live again."""
+        return not (self.in_conflict or self.missing_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePlan:
+    """What a restore would look at; rows whose key is live would stay in the archive."""
+
+    rule: str
+    table: str
+    archive: str
+    found: int
+    missing_rows: int = 0
+    """As a :class:`RestoreResult` has it."""
+    missing: tuple[str, ...] = ()
 
 
 class _Overriding(Insert):
@@ -96,7 +129,40 @@ class _Back:
     rule: Rule
     live: Live
     now: Callable[[], datetime]
+    rules: Sequence[Rule]
+    """All there are: one of them archives the rows that these point at."""
     result: RestoreResult = field(init=False)
+    _parents: Sequence[parents.Parent] = field(init=False)
+    _without_parent: Counter[tuple[str, ...]] = field(default_factory=Counter, init=False)
+    """Rows that must wait, by the tables of which they miss rows."""
+
+    def __post_init__(self) -> None:
+        with self.session.reading() as connection:
+            self._parents = parents.parents_of(connection, self.live)
+
+    def _told_of_parents(self) -> RestoreResult:
+        """The result, with a sentence about all rows that could not come before their parents."""
+        found = self._without_parent.items()
+        said = [parents.said_of(rows, self.live.table.name, tables, self.rules) for tables, rows in found]
+        return replace(self.result, parents_first=tuple(said))
+
+    def _refused(self, key: Key, error: IntegrityError | DataError) -> None:
+        """A row stays, because the live table does not take it."""
+        if self._parents and self.session.code(error) in NO_PARENT:
+            self._orphaned(Counter({tuple(dict.fromkeys(parent.table.name for parent in self._parents)): 1}))
+        else:
+            self._conflict([key], f"the live table refuses it: {self.session.said(error)}")
+
+    def _orphaned(self, rows: Counter[tuple[str, ...]]) -> None:
+        self._without_parent += rows
+        self.result = replace(self.result, in_conflict=self.result.in_conflict + rows.total())
+
+    def _orphans(self, rows: Mapping[Key, Row]) -> set[Key]:
+        """Those of the rows that must wait for their parents, which are counted."""
+        with self.session.reading() as connection:
+            found = parents.orphans(connection, self.live, self._parents, rows)
+        self._orphaned(Counter((table,) for table in found.values()))
+        return set(found)
 
     def _restored(self, rows: int) -> None:
         self.result = replace(self.result, restored=self.result.restored + rows)
@@ -139,8 +205,21 @@ class FromBeside(_Back):
             try:
                 self.session.persistently(partial(self._bring, keys))
             except (IntegrityError, DataError):
-                self._one_by_one(keys)
-        return self.result
+                self._with_parents(keys)
+        return self._told_of_parents()
+
+    def _with_parents(self, keys: Sequence[Key]) -> None:
+        """Those that may be live are."""
+        orphans = self._orphans(self._pointing(keys))
+        self._one_by_one([key for key in keys if key not in orphans])
+
+    def _pointing(self, keys: Sequence[Key]) -> dict[Key, Row]:
+        """Where these rows point."""
+        names = {name for parent in self._parents for name in (*parent.columns, *parent.parent_columns)}
+        columns = [self.archive.c[name] for name in sorted({*names, *self.live.key_names}) if name in self.archive.c]
+        with self.session.reading() as connection:
+            rows = connection.execute(sa.select(*columns).where(one_of(self._key, keys))).mappings().all()
+        return {tuple(row[name] for name in self.live.key_names): dict(row) for row in rows}
 
     @property
     def _key(self) -> list[sa.Column[Any]]:
@@ -199,7 +278,7 @@ class FromBeside(_Back):
             try:
                 self.session.persistently(partial(self._bring, [key]))
             except (IntegrityError, DataError) as error:
-                self._conflict([key], _reason(self.session, error))
+                self._refused(key, error)
 
 
 @dataclass(slots=True)
@@ -216,7 +295,11 @@ class FromElsewhere(_Back):
             RetentionError: the archive failed; what came back until then is live, and leaves it with the next restore
                 or cleaning.
         """
-        self.result = RestoreResult(self.rule.name, self.live.table.name, self.target.name)
+        with self.session.reading() as connection:
+            lost = missing.missing(connection, self.rule.name, self.target, self.portable, wanted.asked())
+        self.result = RestoreResult(
+            self.rule.name, self.live.table.name, self.target.name, missing_rows=lost.rows, missing=lost.places
+        )
         twice = self._archived_twice()
         for found in meant_rows(self.target, self.portable, self.rule, wanted):
             rows = [row for row in found if self._key_of(row) not in twice]
@@ -227,8 +310,9 @@ class FromElsewhere(_Back):
             try:
                 self._bring(rows)
             except (IntegrityError, DataError):
-                self._one_by_one(rows)
-        return self.result
+                orphans = self._orphans({self._key_of(row): row for row in rows})
+                self._one_by_one([row for row in rows if self._key_of(row) not in orphans])
+        return self._told_of_parents()
 
     def _archived_twice(self) -> set[Key]:
         """The keys of which files have several rows, as happens when a key is used again: to take one of them out of
@@ -279,7 +363,7 @@ class FromElsewhere(_Back):
             try:
                 self._bring([row])
             except (IntegrityError, DataError) as error:
-                self._conflict([self._key_of(row)], _reason(self.session, error))
+                self._refused(self._key_of(row), error)
 
 
 def _overlap(spans: Sequence[Sequence[Key]]) -> bool:
@@ -288,10 +372,6 @@ def _overlap(spans: Sequence[Sequence[Key]]) -> bool:
         return True
     ordered = sorted(spans, key=itemgetter(0))
     return any(one[-1] >= other[0] for one, other in pairwise(ordered))
-
-
-def _reason(session: Session, error: IntegrityError | DataError) -> str:
-    return f"the live table refuses it: {session.said(error)}"
 
 
 def meant(archive: sa.Table, rule: Rule, live: Live, wanted: Wanted) -> sa.ColumnElement[bool]:

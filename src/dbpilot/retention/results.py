@@ -48,7 +48,9 @@ class CleanupResult:
     paused_s: float = 0.0
     seconds: float = 0.0
     recovered: int = 0
-    """Batches of an earlier run that died, which were put right first."""
+    """Batches of an earlier run or restore that died, which were put right first."""
+    recovered_from: datetime | None = None
+    """When the first of them was begun."""
     error: str | None = None
     stopped: str | None = None
     """Why it ended before its end, and how to go on."""

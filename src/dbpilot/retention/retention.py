@@ -15,6 +15,7 @@ from dbpilot.retention.elsewhere import check_is_there, recover
 from dbpilot.retention.holds import Hold, held, hold, release
 from dbpilot.retention.journal import Journal
 from dbpilot.retention.live import Catalogue, Live
+from dbpilot.retention.missing import missing
 from dbpilot.retention.parquet import ParquetTarget
 from dbpilot.retention.planner import Plan, plan
 from dbpilot.retention.policy import Rule
@@ -22,6 +23,7 @@ from dbpilot.retention.portable import Portable, portable
 from dbpilot.retention.restore import (
     FromBeside,
     FromElsewhere,
+    RestorePlan,
     RestoreResult,
     Wanted,
     archive_beside,
@@ -102,11 +104,12 @@ class Retention:
             if chosen.kind == "beside":
                 with session.reading() as connection:
                     archive = archive_beside(connection, chosen)
-                return FromBeside(session, chosen, live, self._clock.now, archive).run(wanted)
+                return FromBeside(session, chosen, live, self._clock.now, self.rules, archive).run(wanted)
             with self._recovered(session, chosen, live) as (target, travelling):
                 with session.reading() as connection:
                     check_is_there(connection, rule, target, travelling)
-                return FromElsewhere(session, chosen, live, self._clock.now, target, travelling).run(wanted)
+                back = FromElsewhere(session, chosen, live, self._clock.now, self.rules, target, travelling)
+                return back.run(wanted)
 
     def found(
         self,
@@ -115,8 +118,8 @@ class Retention:
         since: datetime | None = None,
         until: datetime | None = None,
         keys: Iterable[Any] | None = None,
-    ) -> int:
-        """How many archived rows :meth:`restore` would look at; those that are live already would stay. Only reads.
+    ) -> RestorePlan:
+        """What :meth:`restore` would look at. Only reads.
 
         Raises:
             ConfigError, RefusedError, RetentionError: as restore would.
@@ -128,11 +131,13 @@ class Retention:
             if chosen.kind == "beside":
                 archive = archive_beside(connection, chosen)
                 rows = sa.select(sa.func.count()).select_from(archive).where(meant(archive, chosen, live, wanted))
-                return connection.scalar(rows) or 0
+                return RestorePlan(rule, chosen.table, archive.name, connection.scalar(rows) or 0)
             travelling = portable(live, self._engine.dialect)
             with closing(self.target_of(chosen)) as target:
                 check_is_there(connection, rule, target, travelling)
-                return sum(map(len, meant_rows(target, travelling, chosen, wanted)))
+                lost = missing(connection, rule, target, travelling, wanted.asked())
+                found = sum(map(len, meant_rows(target, travelling, chosen, wanted)))
+                return RestorePlan(rule, chosen.table, target.name, found, lost.rows, lost.places)
 
     def verify(self, rule: str) -> VerifyResult:
         """The archive was read, and compared with what was put there.

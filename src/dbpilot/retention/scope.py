@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -16,6 +17,8 @@ from dbpilot.retention.targets import Key
 
 MAX_KEYS: Final = 100_000
 """Keys of duplicates that are in memory at once: finding them means sorting the table."""
+DENSE: Final = 0.9
+"""The share of rows among the numbers from the first key to the last, from which on a portion is so many numbers."""
 PARAMETERS: Final = 30_000
 """Of one statement; SQLite allows 32,766, PostgreSQL 65,535."""
 
@@ -126,8 +129,9 @@ class Scope:
 class Portions:
     """Gives the rows of a scope out, portion by portion, none of them twice."""
 
-    def __init__(self, scope: Scope, first: Key, last: Key) -> None:
+    def __init__(self, scope: Scope, first: Key, last: Key, rows: int) -> None:
         self._last = last
+        self._is_dense = _numbers(first, last) * DENSE <= rows
         self._rest = within(scope.live.key, first, last)
         self._keys: deque[Key] = deque()
         self._over = False
@@ -142,10 +146,16 @@ class Portions:
         first = connection.execute(rest.limit(1)).first()
         if first is None:
             return None
-        last = connection.execute(rest.limit(1).offset(size - 1)).first()
-        portion = Portion(tuple(first), tuple(last) if last is not None else self._last)
+        portion = Portion(tuple(first), self._end(connection, rest, tuple(first), size))
         self._rest = sa.and_(beyond(scope.live.key, portion.last), within(scope.live.key, portion.last, self._last))
         return portion
+
+    def _end(self, connection: sa.Connection, rest: sa.Select[Any], first: Key, size: int) -> Key:
+        """The last key of a portion that begins there; looking for it means reading its rows once more."""
+        if self._is_dense:
+            return (min(first[0] + size - 1, self._last[0]),)
+        last = connection.execute(rest.limit(1).offset(size - 1)).first()
+        return self._last if last is None else tuple(last)
 
     def _repeated(self, connection: sa.Connection, scope: Scope, size: int) -> Portion | None:
         if not self._keys and not self._over:
@@ -166,6 +176,12 @@ class Portions:
         self._over = len(self._keys) < MAX_KEYS
         if self._keys:
             self._rest = beyond(scope.live.key, self._keys[-1])
+
+
+def _numbers(first: Key, last: Key) -> float:
+    """How many keys there may be from the first to the last; infinitely many where they are no whole numbers."""
+    whole = len(first) == 1 and type(first[0]) is int and type(last[0]) is int
+    return last[0] - first[0] + 1 if whole else inf
 
 
 def chunks(keys: Sequence[Key], width: int) -> Iterator[Sequence[Key]]:

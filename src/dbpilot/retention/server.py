@@ -1,6 +1,5 @@
 """An archive in another SQL database."""
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,11 +19,11 @@ from dbpilot.retention.conditions import beyond, comparable, one_of, within
 from dbpilot.retention.digest import Digest, digest_of
 from dbpilot.retention.live import Live, Moment, plain, stamp_name
 from dbpilot.retention.policy import NAME_LENGTH
-from dbpilot.retention.portable import BINARY, ExactDecimal, fingerprint_of
+from dbpilot.retention.portable import BINARY, ExactDecimal, digest_from, fingerprint_of, read_digest
 from dbpilot.retention.reconcile import changes, reconcile
 from dbpilot.retention.scope import chunks
 from dbpilot.retention.session import SETTINGS, error_class
-from dbpilot.retention.targets import BatchKey, Key, KeysTakenError
+from dbpilot.retention.targets import BatchKey, Key, KeysTakenError, Written
 
 RULE: Final = "dbpilot_rule"
 BATCH: Final = "dbpilot_batch"
@@ -99,7 +98,7 @@ class ServerTarget:
                 with self._engine.begin() as connection:
                     connection.execute(sa.delete(archive).where(_of(archive, table, batch)))
                     if rows:
-                        connection.execute(sa.insert(archive), [{**row, **about} for row in rows])
+                        _insert(connection, archive, [{**row, **about} for row in rows])
             except IntegrityError:
                 names = [column.name for column in table.primary_key]
                 taken = self._taken(archive, names, [tuple(row[name] for name in names) for row in rows])
@@ -125,15 +124,15 @@ class ServerTarget:
             found = digest_of((dict(zip(names, row, strict=True)) for row in connection.execute(wanted)), names)
         return found if found.rows else None
 
-    def holds(self, batch: BatchKey, table: sa.Table, fingerprints: Collection[str]) -> bool:
+    def holds(self, batch: BatchKey, table: sa.Table, written: Written) -> bool:
         """This database makes of the batch's rows what theirs made of them; False where it is of another kind."""
         archive = self._wanted(table)
         made = fingerprint_of([archive.c[column.name] for column in table.columns], self._engine.dialect)
-        if made is None or not _same_kind(self._source, self._engine.dialect.name):
+        if made is None or written.fingerprints is None or not _same_kind(self._source, self._engine.dialect.name):
             return False
         with self._told(), self._engine.connect() as connection:
-            found = connection.scalars(sa.select(made).where(_of(archive, table, batch)))
-            return Counter(found) == Counter(fingerprints)
+            found = connection.execute(read_digest(made, _of(archive, table, batch), connection.dialect)).one()
+            return digest_from(found) == written.fingerprints
 
     def forget(self, batch: BatchKey, table: sa.Table) -> None:
         """The archive has no row of the batch."""
@@ -163,6 +162,21 @@ class ServerTarget:
                 return
             yield [dict(zip(names, row, strict=True)) for row in found]
             rest = wanted.where(beyond(key, tuple(found[-1][place] for place in places)))
+
+    def count(self, rule: str, table: sa.Table) -> int:
+        """The rows of the rule."""
+        archive = self._wanted(table)
+        rows = sa.select(sa.func.count()).select_from(archive).where(archive.c[RULE] == rule)
+        with self._told(), self._engine.connect() as connection:
+            return connection.scalar(rows) or 0
+
+    def absent(self, batches: Sequence[BatchKey], table: sa.Table) -> dict[int, str]:
+        """The batches that no row is left of."""
+        archive = self._wanted(table)
+        found = sa.select(archive.c[BATCH]).where(archive.c[RULE].in_({batch.rule for batch in batches})).distinct()
+        with self._told(), self._engine.connect() as connection:
+            there = set(connection.scalars(found))
+        return {batch.number: f"batch {batch.number}" for batch in batches if batch.number not in there}
 
     def remove(self, rule: str, table: sa.Table, keys: Collection[Key]) -> int:
         """The archive has none of these rows any more; returns how many it had."""
@@ -224,6 +238,21 @@ def _of(archive: sa.Table, table: sa.Table, batch: BatchKey) -> sa.ColumnElement
     if any(isinstance(column.type, sa.String) for column in key):
         return mine
     return sa.and_(mine, within(key, batch.first_key, batch.last_key))
+
+
+def _insert(connection: sa.Connection, archive: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows are there. They go to the driver as they are: SQLAlchemy would spend as long on each as the driver."""
+    dialect = connection.dialect
+    statement = sa.insert(archive).compile(dialect=dialect)
+    processors = {column.name: column.type.dialect_impl(dialect).bind_processor(dialect) for column in archive.columns}
+    binds = {name: bind for name, bind in processors.items() if bind is not None}
+    bound = [{**row, **{name: bind(row[name]) for name, bind in binds.items()}} for row in rows] if binds else rows
+    names = getattr(statement, "positiontup", None)
+    connection.exec_driver_sql(str(statement), bound if names is None else [_in_order(row, names) for row in bound])
+
+
+def _in_order(row: Mapping[str, Any], names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple([row[name] for name in names])
 
 
 def _strictly(connection: Any, _: Any) -> None:

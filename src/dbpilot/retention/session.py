@@ -79,6 +79,10 @@ class Session:
             time.sleep(PAUSE_S * attempt)
         raise AssertionError("unreachable")
 
+    def code(self, error: DBAPIError) -> str | None:
+        """The database's own name for the error."""
+        return None if error.orig is None else self._dialect.error_code(error.orig)
+
     def said(self, error: SQLAlchemyError) -> str:
         """What kind of error it is, without its words: they repeat values."""
         return error_class(self._dialect, error)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
@@ -24,6 +24,16 @@ class BatchKey:
     last_key: Key
     month: str
     """The month of the oldest row's time column, ``2024-03``; of the run where a rule has no time column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a batch consists of, in the two forms in which it is quickly compared."""
+
+    columns: Sequence[Sequence[Any]]
+    """The values, column by column, in the table's order."""
+    fingerprints: Digest | None
+    """What the database that the rows come from made of each, added up; None where it made nothing of one."""
 
 
 class KeysTakenError(RetentionError):
@@ -52,6 +62,9 @@ class ArchiveTarget(Protocol):
     def write(self, batch: BatchKey, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """The batch consists of exactly these rows, and survives whatever comes; replaces an earlier writing of it."""
 
+    def holds(self, batch: BatchKey, table: sa.Table, written: Written) -> bool:
+        """The medium was asked, and has exactly these rows of the batch; False as well when that cannot be told so."""
+
     def read_back(self, batch: BatchKey, table: sa.Table) -> Digest | None:
         """What the medium holds of this batch; None when it is not there, or not whole."""
 
@@ -63,19 +76,14 @@ class ArchiveTarget(Protocol):
     ) -> Iterator[Sequence[Mapping[str, Any]]]:
         """The archived rows of a rule in chunks that fit into memory; ``until`` is excluded."""
 
+    def count(self, rule: str, table: sa.Table) -> int:
+        """How many rows of a rule the archive has."""
+
+    def absent(self, batches: Sequence[BatchKey], table: sa.Table) -> dict[int, str]:
+        """Those of these batches, by their numbers, of which nothing is there, each with the place where it was."""
+
     def remove(self, rule: str, table: sa.Table, keys: Collection[Key]) -> int:
         """Rows that were restored have left the archive; returns how many did."""
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-@runtime_checkable
-class ComparingTarget(Protocol):
-    """An archive that can tell by itself whether it holds what it should, without giving it all back."""
-
-    def holds(self, batch: BatchKey, table: sa.Table, fingerprints: Collection[str]) -> bool:
-        """The batch has rows of exactly these fingerprints, as the database made them that the rows come from.
-
-        False as well when that cannot be told.
-        """

@@ -6,6 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from dbpilot.retention import missing
 from dbpilot.retention.conditions import one_of
 from dbpilot.retention.digest import Digest, digest_of
 from dbpilot.retention.journal import Journal
@@ -67,6 +68,10 @@ def verify_elsewhere(session: Session, rule: str, target: ArchiveTarget, portabl
         found += digest_of(rows, columns) if comparable else Digest(len(rows), 0)
         both += _live(session, portable.live, rows)
     problems = _counted(wanted.rows, found.rows, both)
+    if found.rows < wanted.rows:
+        with session.reading() as connection:
+            lost = missing.missing(connection, rule, target, portable, missing.Asked())
+        problems += [f"gone as a whole: {', '.join(lost.places)}"] if lost.places else []
     if comparable and found.rows == wanted.rows and found != wanted:
         problems.append("its rows hold other values than were put there")
     return VerifyResult(

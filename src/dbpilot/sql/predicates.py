@@ -1,9 +1,12 @@
 """Which columns of which tables does a statement filter, join, group and sort by?"""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-Trouble = Literal["function", "cast", "leading wildcard", "negation", "or"]
+DialectName = Literal["mysql", "mariadb", "postgresql", "sqlite"]
+
+Trouble = Literal["function", "cast", "leading wildcard", "negation", "or", "row values"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +16,7 @@ class Join:
     column: str
     other_table: str
     other_column: str
+    """Both empty where it is no column of a table, but what was computed from some."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Sort:
 
     column: str
     descending: bool = False
+    nulls_first: bool | None = None
+    """None where it is as usual for this database and direction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class Defeat:
     expression: str | None = None
     """What an index on an expression would hold, where this database has such indexes and the expression is
     deterministic; as this database writes it."""
+    prefix: bool = False
+    """Whether the text's beginning is looked for: an index may need an order of its own for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +68,8 @@ class TableUse:
     all: tuple[str, ...] = ()
     """Every column of the table that the statement names, ``SELECT *`` expanded."""
     defeats: tuple[Defeat, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    """Of the ranges, those by how a text begins (LIKE): an index may need an order of its own for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +87,44 @@ class Predicates:
 
     uses: tuple[TableUse, ...]
     written: Written | None = None
+
+
+def predicates_of(
+    statement: str, dialect: DialectName, columns: Mapping[str, Mapping[str, str]], schema: str | None = None
+) -> Predicates | None:
+    """What a statement asks of the tables that are known; None where it cannot be read.
+
+    It may be as a driver sends it, as a server's statistics show it, or as our own pattern with ``?`` for values. A
+    LIKE whose pattern is open counts as one that says how the text begins. Never raises.
+
+    Args:
+        columns: types by column by table, see :attr:`dbpilot.dialects.catalog.Catalog.columns`.
+        schema: where these tables are; a name in another one is not theirs.
+    """
+    from dbpilot.sql.analysis import analysed  # the parser takes a while to load, and few need it
+
+    return analysed(statement, dialect, columns, schema)
+
+
+def placeholders_of(
+    statement: str, dialect: DialectName, columns: Mapping[str, Mapping[str, str]], schema: str | None = None
+) -> tuple[tuple[str, str] | None, ...]:
+    """Table and column that each placeholder is compared with or stored in, in order of appearance; None where it is
+    neither, or where that cannot be told. Never raises.
+    """
+    from dbpilot.sql.analysis import compared  # as above
+
+    return compared(statement, dialect, columns, schema)
+
+
+def filled(statement: str, dialect: DialectName, values: Sequence[Any]) -> str:
+    """The statement with these values written where its placeholders are, one for each in order of appearance.
+
+    A list stands for a list of values.
+
+    Raises:
+        ValueError: there are more or fewer placeholders than values, or the statement is too long.
+    """
+    from dbpilot.sql.literals import written_in  # as above
+
+    return written_in(statement, dialect, values)

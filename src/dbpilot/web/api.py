@@ -17,6 +17,7 @@ from dbpilot.reports.server import ServerReport
 from dbpilot.reports.slow import SlowFilter, SlowPatternReport, SlowQueryReport, SlowQueryStatistics
 from dbpilot.reports.summary import PerformanceSummary
 from dbpilot.web.cleanup import add_cleanup
+from dbpilot.web.indexes import add_indexes
 
 MAX_HOURS = 24 * 366
 Hours = Annotated[float, Query(gt=0, le=MAX_HOURS, description="How far back to look, in hours.")]
@@ -43,6 +44,7 @@ def make_api(pilot: Autopilot) -> APIRouter:
     _add_requests(router, pilot)
     _add_pool(router, pilot)
     add_cleanup(router, pilot)
+    add_indexes(router, pilot)
     return router
 
 

@@ -1,19 +1,17 @@
 """The JSON API of cleaning: looking is free; what changes the database is asked for by POST, from this machine only."""
 
-from collections.abc import Callable
-from ipaddress import ip_address
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response, params
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from dbpilot.errors import ConfigError, PilotError, RefusedError
 from dbpilot.pilot import Autopilot
 from dbpilot.reports.cleanup import CleanupReport
-from dbpilot.retention import Hold, Plan, RestoreResult, VerifyResult
+from dbpilot.retention import Hold, Plan, RestorePlan, RestoreResult, VerifyResult
+from dbpilot.web.answers import only_from_here, said
 
 BY: Final = "API"
-Answer = TypeVar("Answer")
 Table = Annotated[str | None, Query(max_length=255, description="One table only.")]
 
 
@@ -58,21 +56,6 @@ class Released(BaseModel):
     released: int
 
 
-def only_from_here(request: Request) -> None:
-    """Returns only for callers on this machine: nobody else has a role yet.
-
-    Raises:
-        HTTPException: 403.
-    """
-    host = request.client.host if request.client else ""
-    try:
-        here = ip_address(host).is_loopback
-    except ValueError:  # a socket's path, or a test's name
-        here = host in ("", "testclient")
-    if not here or "x-forwarded-for" in request.headers:
-        raise HTTPException(403, "this changes the database, and is answered to callers on this machine only")
-
-
 def add_cleanup(router: APIRouter, pilot: Autopilot) -> None:
     """The router answers about cleaning, too."""
     here = [Depends(only_from_here)]
@@ -90,8 +73,8 @@ def add_cleanup(router: APIRouter, pilot: Autopilot) -> None:
         must not be run on this database, with the reason.
         """
         if dry_run:
-            return _said(lambda: pilot.cleaning.plan(table_name))
-        _said(lambda: pilot.cleaning.begin(table_name, BY))
+            return said(lambda: pilot.cleaning.plan(table_name))
+        said(lambda: pilot.cleaning.begin(table_name, BY))
         response.status_code = 202
         return Begun()
 
@@ -100,36 +83,37 @@ def add_cleanup(router: APIRouter, pilot: Autopilot) -> None:
         """Nothing is lost: the next run goes on where this one ends."""
         return Cancelled(cancelled=pilot.cleaning.cancel())
 
-    @router.post("/cleanup/restore", summary="Bring archived rows back", responses={409: {}}, dependencies=here)
-    def restore(wanted: Restore) -> RestoreResult:
-        """Archived rows are live again; one whose key is live already stays in the archive, and is told."""
-        return _said(lambda: pilot.cleaning.restore(wanted.rule, wanted.since, wanted.until, wanted.keys, BY))
-
-    @router.post("/cleanup/verify", summary="Read an archive again", responses={409: {}}, dependencies=here)
-    def verify(rule: Annotated[str, Query(max_length=255)]) -> VerifyResult:
-        """The archive of a rule is read, and compared with what was put there."""
-        return _said(lambda: pilot.cleaning.verify(rule))
+    _add_archives(router, pilot, here)
 
     @router.post("/cleanup/holds", summary="Keep rows whatever the rules say", responses={409: {}}, dependencies=here)
     def hold(wanted: HoldRequest) -> Hold:
         """These rows stay until the hold is released."""
-        return _said(lambda: pilot.cleaning.hold(wanted.table, wanted.where, wanted.reason, BY))
+        return said(lambda: pilot.cleaning.hold(wanted.table, wanted.where, wanted.reason, BY))
 
     @router.delete("/cleanup/holds/{hold_id}", summary="Release a hold", responses={404: {}}, dependencies=here)
     def release(hold_id: int) -> Released:
         """The rules apply to these rows again."""
-        if not _said(lambda: pilot.cleaning.release(hold_id, BY)):
+        if not said(lambda: pilot.cleaning.release(hold_id, BY)):
             raise HTTPException(404, "there is no such hold")
         return Released(released=hold_id)
 
 
-def _said(ask: Callable[[], Answer]) -> Answer:
-    """The answer, or the reason why there is none as an HTTP error."""
-    try:
-        return ask()
-    except RefusedError as error:
-        raise HTTPException(409, str(error)) from None
-    except ConfigError as error:
-        raise HTTPException(422, str(error)) from None
-    except PilotError as error:
-        raise HTTPException(503, str(error)) from None
+def _add_archives(router: APIRouter, pilot: Autopilot, here: Sequence[params.Depends]) -> None:
+    @router.post("/cleanup/restore", summary="Bring archived rows back", responses={409: {}}, dependencies=here)
+    def restore(wanted: Restore, response: Response, dry_run: bool = True) -> RestorePlan | RestoreResult:
+        """A dry run, which is the default, says what would come back; else archived rows are live again.
+
+        One whose key is live already stays in the archive, and is told, as is what the archive should have and has not:
+        the answer is 207 then.
+        """
+        which = wanted.rule, wanted.since, wanted.until, wanted.keys
+        if dry_run:
+            return said(lambda: pilot.cleaning.found(*which))
+        result = said(lambda: pilot.cleaning.restore(*which, BY))
+        response.status_code = 200 if result.ok else 207
+        return result
+
+    @router.post("/cleanup/verify", summary="Read an archive again", responses={409: {}}, dependencies=here)
+    def verify(rule: Annotated[str, Query(max_length=255)]) -> VerifyResult:
+        """The archive of a rule is read, and compared with what was put there."""
+        return said(lambda: pilot.cleaning.verify(rule))

@@ -1,14 +1,15 @@
 """MariaDB and MySQL."""
 
-import json
-from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
 from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
-from dbpilot.dialects.plan import PlanNode
+from dbpilot.dialects.mysql.catalog import catalog, sampled
+from dbpilot.dialects.mysql.ddl import DDL
+from dbpilot.dialects.mysql.explain import explain
+from dbpilot.dialects.mysql.whatif import open_what_if
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import MYSQL
 from dbpilot.unsupported import Unsupported
@@ -35,40 +36,6 @@ def _error_code(error: BaseException) -> str | None:
     """The drivers put the server's error number first."""
     number = error.args[0] if error.args else None
     return str(number) if isinstance(number, int) else None
-
-
-def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
-    answer = connection.exec_driver_sql("EXPLAIN FORMAT=JSON " + statement, parameters).scalar_one()
-    return PlanNode("query", children=tuple(_steps(json.loads(answer))))
-
-
-def _steps(found: Any) -> Iterator[PlanNode]:
-    """The steps in a part of the server's answer, whose form differs from version to version."""
-    if isinstance(found, list):
-        for part in found:
-            yield from _steps(part)
-    elif isinstance(found, Mapping):
-        for name, part in found.items():
-            if name == "table" and isinstance(part, Mapping):
-                yield _table(part)
-            elif isinstance(part, Mapping | list):
-                children = tuple(_steps(part))
-                kept = isinstance(part, Mapping) and name not in ("query_block", "nested_loop")
-                yield from [PlanNode(name, children=children)] if kept and children else children
-
-
-def _table(part: Mapping[str, Any]) -> PlanNode:
-    access, rows = str(part.get("access_type", "")), part.get("rows", part.get("rows_examined_per_scan"))
-    condition = part.get("attached_condition")
-    return PlanNode(
-        operation=f"access {access}" if access else "access",
-        table=part.get("table_name"),
-        index=part.get("key"),
-        rows=float(rows) if rows is not None else None,
-        condition=fingerprint(str(condition), MYSQL).text if condition else None,
-        reads_all=access == "ALL" and not str(part.get("table_name", "<")).startswith("<"),
-        children=tuple(_steps({name: value for name, value in part.items() if isinstance(value, Mapping)})),
-    )
 
 
 def _server_statements(connection: Connection, most: int) -> list[ServerStatement] | Unsupported:
@@ -104,7 +71,11 @@ DIALECT: Final = Dialect(
     syntax=MYSQL,
     product=_product,
     error_code=_error_code,
-    explain=_explain,
+    explain=explain,
     server_statements=_server_statements,
     capacity=_capacity,
+    catalog=catalog,
+    sampled=sampled,
+    ddl=DDL,
+    what_if=open_what_if,
 )

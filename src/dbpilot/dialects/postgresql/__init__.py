@@ -1,14 +1,15 @@
 """PostgreSQL."""
 
-import json
-from collections.abc import Mapping
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text
 
 from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
-from dbpilot.dialects.plan import PlanNode
+from dbpilot.dialects.postgresql.catalog import catalog, sampled
+from dbpilot.dialects.postgresql.ddl import DDL
+from dbpilot.dialects.postgresql.explain import explain
+from dbpilot.dialects.postgresql.whatif import open_what_if
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import POSTGRESQL
 from dbpilot.unsupported import Unsupported
@@ -16,7 +17,6 @@ from dbpilot.unsupported import Unsupported
 MS_PER_S: Final = 1e3
 EXTENSION: Final = "pg_stat_statements"
 HIDDEN: Final = "<insufficient privilege>"
-CONDITIONS: Final = ("Index Cond", "Recheck Cond", "Filter", "Join Filter", "Hash Cond", "Merge Cond", "TID Cond")
 SCHEMA_OF_EXTENSION: Final = text(
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = :name"
 )
@@ -49,26 +49,6 @@ def _error_code(error: BaseException) -> str | None:
     """The SQLSTATE, which every driver keeps under the same name."""
     state = getattr(error, "sqlstate", None)
     return str(state) if state else None
-
-
-def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
-    answer = connection.exec_driver_sql("EXPLAIN (FORMAT JSON) " + statement, parameters).scalar_one()
-    plans = json.loads(answer) if isinstance(answer, str) else answer
-    return _node(plans[0]["Plan"])
-
-
-def _node(part: Mapping[str, Any]) -> PlanNode:
-    conditions = [fingerprint(str(part[name]), POSTGRESQL).text for name in CONDITIONS if name in part]
-    return PlanNode(
-        operation=str(part["Node Type"]),
-        table=part.get("Relation Name"),
-        index=part.get("Index Name"),
-        rows=float(part["Plan Rows"]),
-        cost=float(part["Total Cost"]),
-        condition=" AND ".join(conditions) or None,
-        reads_all=part["Node Type"] == "Seq Scan",
-        children=tuple(_node(child) for child in part.get("Plans", ())),
-    )
 
 
 def _server_statements(connection: Connection, most: int) -> list[ServerStatement] | Unsupported:
@@ -111,7 +91,11 @@ DIALECT: Final = Dialect(
     syntax=POSTGRESQL,
     product=_product,
     error_code=_error_code,
-    explain=_explain,
+    explain=explain,
     server_statements=_server_statements,
     capacity=_capacity,
+    catalog=catalog,
+    sampled=sampled,
+    ddl=DDL,
+    what_if=open_what_if,
 )

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.common.infra.database.config.database_config import engine
 from app.common.infra.database.maintenance.data_cleanup import RULES
 from app.common.infra.database.optimization.connection_pool_manager import ConnectionPoolConfig
+from app.common.infra.database.optimization.index_optimizer import RECOMMENDED
 from app.settings import Settings
 from dbpilot import Alert, Autopilot, PilotConfig, QueryStats, SlowQueryRecord
 from dbpilot.pool import PoolReading
@@ -31,7 +32,7 @@ class QueryMonitor:
     """Watches the statements of one engine from :meth:`start` to :meth:`stop`, or inside a ``with`` block."""
 
     def __init__(self, engine: Engine | AsyncEngine, config: PilotConfig | None = None) -> None:
-        self.pilot = Autopilot(engine, config or pilot_config(), retention=RULES)
+        self.pilot = Autopilot(engine, config or pilot_config(), retention=RULES, indexes=RECOMMENDED)
 
     def start(self) -> None:
         """Statements are watched."""

@@ -1,0 +1,189 @@
+"""Everything that can be said of the indexes of one database, from one look at it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Engine
+
+from dbpilot.clock import Clock
+from dbpilot.dialects import Dialect
+from dbpilot.dialects.catalog import Catalog
+from dbpilot.dialects.connections import OwnConnections
+from dbpilot.dialects.whatif import Cost, Grade, NewIndex, Query, WhatIf
+from dbpilot.errors import PilotError, RefusedError
+from dbpilot.indexes.advisor import Limits, Proposal, advise, is_prefix
+from dbpilot.indexes.audit import Finding, Observed, audit, unknowns
+from dbpilot.indexes.patterns import PatternVerdict, Recommended, check
+from dbpilot.indexes.score import Score, evidence_of, overall, score
+from dbpilot.indexes.workload import Workload
+from dbpilot.unsupported import Unsupported
+
+CATALOG_S: Final = 30.0
+"""A question about the catalogue may take so long."""
+TELL_EVERY: Final = 25
+"""After so many questions to the optimizer it is said how many they were."""
+NOT_ASKED: Final = "the optimizer was not asked"
+
+Progress = Callable[[str], None]
+"""Told what is done next, in words; what it raises ends the analysis."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found at one moment."""
+
+    at: datetime
+    took_s: float
+    catalog: Catalog
+    workload: Workload
+    proposal: Proposal | None
+    why_no_advice: str | None
+    """Why nothing was asked of the optimizer, and what would change that."""
+    findings: tuple[Finding, ...]
+    verdicts: tuple[PatternVerdict, ...]
+    scores: Mapping[str, Score]
+    overall: Score
+    notes: tuple[Unsupported, ...]
+    """What this database does not tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an analysis is to look at, and by which bounds."""
+
+    recommended: tuple[Recommended, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    unused_after: timedelta = timedelta(days=30)
+    schema: str | None = None
+    observed: Observed = field(default_factory=Observed)
+    advice: bool = True
+    """Whether the optimizer is asked; without that there is an audit, and no score."""
+
+
+class Analyst:
+    """Looks at one database; what it asks is asked on connections of its own, and changes nothing."""
+
+    def __init__(self, own: OwnConnections, dialect: Dialect, clock: Clock) -> None:
+        self._own = own
+        self._dialect = dialect
+        self._clock = clock
+
+    def catalog(self, schema: str | None = None) -> Catalog:
+        """What is in the database.
+
+        Raises:
+            RefusedError: there is no second connection to it.
+            WatchedDatabaseError: it cannot be reached, or refuses.
+        """
+        found = self._own.run(lambda connection: self._dialect.catalog(connection, schema), CATALOG_S)
+        if isinstance(found, Unsupported):
+            raise RefusedError(f"{found.reason}; {found.fix}")
+        return found
+
+    def analyse(self, workload_of: Callable[[Catalog], Workload], wanted: Wanted, progress: Progress) -> Analysis:
+        """All of it; where the optimizer cannot be asked, what is known without it.
+
+        Raises:
+            PilotError: the database cannot be reached, or the workload cannot be read.
+        """
+        began = self._clock.ticks()
+        progress("reading the catalogue")
+        catalog = self.catalog(wanted.schema)
+        progress("reading the workload")
+        workload = workload_of(catalog)
+        proposal, why = (
+            self._proposal(catalog, workload, wanted.limits, progress) if wanted.advice else (None, NOT_ASKED)
+        )
+        progress("adding up")
+        return self._concluded(began, catalog, workload, proposal, why, wanted)
+
+    def _proposal(
+        self, catalog: Catalog, workload: Workload, limits: Limits, progress: Progress
+    ) -> tuple[Proposal | None, str | None]:
+        if not workload.statements:
+            return None, f"no statement is known that could be judged ({workload.source})"
+        if self._dialect.what_if is None:
+            return None, "there is no way to ask this kind of database about indexes that it does not have"
+        open_what_if = self._dialect.what_if
+
+        def ask(engine: Engine) -> Proposal:
+            with open_what_if(engine, catalog) as what_if:
+                progress(f"asking the optimizer about {len(workload.statements)} statements")
+                return advise(catalog, workload, _Told(what_if, progress), limits)
+
+        try:
+            found = self._own.lend(ask)
+        except PilotError as error:
+            return None, str(error)
+        return (None, f"{found.reason}; {found.fix}") if isinstance(found, Unsupported) else (found, None)
+
+    def _concluded(
+        self,
+        began: float,
+        catalog: Catalog,
+        workload: Workload,
+        proposal: Proposal | None,
+        why: str | None,
+        wanted: Wanted,
+    ) -> Analysis:
+        now = self._clock.now()
+        # Without statements nothing is known of what they want, which is not that they want nothing.
+        known = workload if workload.statements else None
+        verdicts = tuple(check(one, catalog, known) for one in wanted.recommended)
+        used = proposal.used if proposal is not None else None
+        planned = _planned(proposal, verdicts)
+        observed = replace(wanted.observed, used_by=used, workload=known, planned=planned)
+        findings = audit(catalog, now, wanted.unused_after, observed)
+        evidence = evidence_of(catalog, findings, proposal.served if proposal is not None else {})
+        return Analysis(
+            at=now,
+            took_s=self._clock.ticks() - began,
+            catalog=catalog,
+            workload=workload,
+            proposal=proposal,
+            why_no_advice=why,
+            findings=findings,
+            verdicts=verdicts,
+            scores={name: score(one) for name, one in evidence.items()},
+            overall=overall(evidence.values()),
+            notes=(*unknowns(catalog, now, wanted.unused_after), *catalog.notes),
+        )
+
+
+def _planned(proposal: Proposal | None, verdicts: Iterable[PatternVerdict]) -> tuple[NewIndex, ...]:
+    """The indexes that are to be made: advised ones, and recommended ones in whose place none of those serves."""
+    found = [advice.index for advice in proposal.advice] if proposal is not None else []
+    for verdict in verdicts:
+        if verdict.create is not None and not is_served(verdict.create, found):
+            found.append(verdict.create)
+    return tuple(found)
+
+
+def is_served(index: NewIndex, others: Iterable[NewIndex]) -> bool:
+    """Whether one of the others does what the index would."""
+    return any(index == one or is_prefix(index, one) for one in others)
+
+
+class _Told:
+    """A what-if of which somebody is told how often it was asked."""
+
+    def __init__(self, what_if: WhatIf, progress: Progress) -> None:
+        self.grade: Grade = what_if.grade
+        self.method = what_if.method
+        self.calls = what_if.calls
+        self._what_if = what_if
+        self._progress = progress
+        self._said = 0
+
+    def cost(self, query: Query, indexes: Iterable[NewIndex] = (), without: Iterable[str] = ()) -> Cost | Unsupported:
+        answer = self._what_if.cost(query, indexes, without)
+        self.calls = self._what_if.calls
+        if self.calls >= self._said + TELL_EVERY:
+            self._said = self.calls
+            self._progress(f"asking the optimizer: {self._said} questions so far")
+        return answer
+
+    def size_bytes(self, index: NewIndex) -> float:
+        return self._what_if.size_bytes(index)

@@ -1,0 +1,590 @@
+"""Indexes are made, tried, kept, or taken back; whatever dies meanwhile, nothing half-built stays, and nobody waits.
+
+Every change walks the same way: it is planned and can be tried dry; the table is looked at again, and the moment; the
+ledger is written; then the statement runs, with limits; the result is looked at; and for a while what the application
+feels decides whether it stays.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from threading import Event
+from typing import Final, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from dbpilot.clock import Clock
+from dbpilot.dialects import dialect_of
+from dbpilot.dialects.catalog import Catalog, Index
+from dbpilot.dialects.connections import OwnConnections
+from dbpilot.dialects.ddl import Hindrances, Look, index_of, named
+from dbpilot.dialects.whatif import Query
+from dbpilot.errors import RefusedError, WatchedDatabaseError
+from dbpilot.indexes.changes import Change, equal_one, fingerprint, same, why_kept
+from dbpilot.indexes.ledger import OPEN, Entry, State
+from dbpilot.indexes.runner import CancelledError, Manners, Runner, Session
+from dbpilot.indexes.verify import Timing, Verdict, judge, measured, timing
+from dbpilot.unsupported import Unsupported
+
+BACK_PAUSE_S: Final = 2.0
+EXPLAIN_S: Final = 5.0
+"""As long as the plan of one statement may take."""
+
+Step = State | Literal["planned", "already there", "not now", "refused"]
+Explains = Callable[[str, str], bool | None]
+"""Whether the plan of a pattern uses an index of this name; None where nobody can tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A line for the activity log."""
+
+    who: str
+    what: str
+    why: str
+    undo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change."""
+
+    change: Change
+    step: Step
+    text: str
+    """In a sentence."""
+    ddl: tuple[str, ...] = ()
+    undo: str = ""
+    entry: int | None = None
+    """Its number in the ledger; None where nothing was begun."""
+    verdict: Verdict | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is half done, which :meth:`Applier.recover` will put right."""
+        return self.step in OPEN
+
+
+def _silent(_: Activity) -> None:
+    """Nobody is told."""
+
+
+def _unseen(_: Look) -> None:
+    """Nobody looks."""
+
+
+class Applier:
+    """Changes the indexes of one database; one change at a time, by one process of all."""
+
+    def __init__(
+        self,
+        engine: sa.Engine,
+        clock: Clock,
+        *,
+        manners: Manners | None = None,
+        schema: str | None = None,
+        tell: Callable[[Activity], None] = _silent,
+        at_progress: Callable[[Look], None] = _unseen,
+        cancel: Event | None = None,
+    ) -> None:
+        """Nothing is connected or changed yet.
+
+        Args:
+            engine: one whose connections are the caller's own and are closed after use, as those of
+                :func:`dbpilot.dialects.connections.own_engine`.
+            clock: tells the time.
+            manners: how gently.
+            schema: where the tables are, if that is not the connection's own.
+            tell: takes lines for the activity log.
+            at_progress: is told how far a statement is, in a thread of its own; must not raise.
+            cancel: when it is set, what runs ends and is put right, and nothing more is begun.
+
+        Raises:
+            RefusedError: the engine is one for asyncio.
+        """
+        if engine.dialect.is_async:
+            raise RefusedError("changing indexes needs an engine without asyncio; make one with create_engine for it")
+        self._engine = engine
+        self._dialect = dialect_of(engine)
+        self._ddl = self._dialect.ddl
+        self._clock = clock
+        self._manners = manners or Manners()
+        self._schema = schema
+        self._tell = tell
+        self._cancel = cancel or Event()
+        self._runner = Runner(engine, self._dialect, self._manners, at_progress, self._cancel)
+
+    def apply(
+        self,
+        changes: Sequence[Change],
+        *,
+        who: str,
+        seen: Mapping[str, str] | None = None,
+        dry_run: bool = False,
+        explains: Explains | None = None,
+    ) -> list[Outcome]:
+        """The changes are made one after another, and watched from then on; one that cannot be made stops no other.
+
+        Args:
+            changes: what to do.
+            who: asks for it.
+            seen: by table, :func:`dbpilot.indexes.changes.fingerprint` of it when the changes were planned.
+            dry_run: nothing is changed; the outcomes say what would be done, and what stands against it now.
+            explains: whether the plan of a pattern uses an index; a new one that no plan uses is taken back at once.
+
+        Raises:
+            RefusedError: a table is not any more what it was; or another process changes indexes here.
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        with self._asked():
+            self._check(changes, seen or {})
+            if dry_run:
+                with self._runner.looking() as session:
+                    return [self._planned(session, change) for change in changes]
+            return [self._one(change, who, explains) for change in changes]
+
+    def recover(self) -> list[Outcome]:
+        """What processes that died have left is finished, or is gone.
+
+        Raises:
+            RefusedError: another process changes indexes here.
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        with self._asked():
+            with self._runner.looking() as session:
+                if not session.ledger.entries(*OPEN):
+                    return []
+            with self._runner.alone() as session:
+                return [self._resumed(session, entry) for entry in session.ledger.entries(*OPEN)]
+
+    def entries(self, *states: State) -> list[Entry]:
+        """The ledger's entries in these states, or all; the oldest first.
+
+        Raises:
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        with self._asked(), self._runner.looking() as session:
+            return session.ledger.entries(*states)
+
+    def settle(
+        self, number: int, before: Mapping[str, Timing], after: Mapping[str, Timing], *, drift: float = 1.0
+    ) -> Outcome:
+        """A change on trial is kept, or taken back, or goes on being watched, as the timings by pattern id say.
+
+        Raises:
+            RefusedError: no change of this number is on trial; or another process changes indexes here.
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        with self._asked(), self._runner.alone() as session:
+            entry = self._entry(session, number, "watching")
+            expired = entry.until is not None and self._clock.now() >= entry.until
+            change, rule = entry.change, self._manners.rule
+            verdict = judge(change.promises, before, after, grade=change.grade, expired=expired, drift=drift, rule=rule)
+            return self._settled(session, entry, verdict)
+
+    def revert(self, number: int, *, who: str, why: str) -> Outcome:
+        """A change that was made is taken back, whether it is on trial or was kept.
+
+        Raises:
+            RefusedError: no change of this number was made; or another process changes indexes here.
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        with self._asked(), self._runner.alone() as session:
+            return self._reverted(session, self._entry(session, number, "watching", "kept"), why, who)
+
+    def prove(
+        self,
+        change: Change,
+        queries: Mapping[str, Query],
+        *,
+        who: str,
+        repeats: int = 10,
+        timeout_s: float = 30.0,
+    ) -> Outcome:
+        """The change was made, and kept or taken back, as these queries that only read were faster or not.
+
+        For a database that no application watches. They are run before and after, all in turn, and in alternation where
+        an index can be hidden. An index that the plan of none of them has is taken back before that.
+
+        Args:
+            change: what to do; a drop is on trial from then on, unless a query became slower.
+            queries: by pattern id.
+            who: asks for it.
+            repeats: how often each is run, each time; two at least.
+            timeout_s: as long as one may take.
+
+        Raises:
+            RefusedError: as :meth:`apply` does.
+            WatchedDatabaseError: the database cannot be reached, or refuses.
+        """
+        if self._hides() is not None:
+            self._analyzed(change)
+        before = self._durations(queries, repeats, timeout_s)
+        [outcome] = self.apply([change], who=who, explains=self._explained(queries))
+        if outcome.step != "watching" or outcome.entry is None:
+            return outcome
+        after = self._durations(queries, repeats, timeout_s)
+        if self._hides() is None:
+            with self._swapped(outcome):
+                before = _together(before, self._durations(queries, repeats, timeout_s))
+            after = _together(after, self._durations(queries, repeats, timeout_s))
+        rule = replace(self._manners.rule, min_calls=2)
+        timings = ({name: timing(taken) for name, taken in each.items()} for each in (before, after))
+        verdict = judge(change.promises, *timings, grade=change.grade, expired=change.act == "create", rule=rule)
+        with self._asked(), self._runner.alone() as session:
+            return self._settled(session, self._entry(session, outcome.entry, "watching"), verdict)
+
+    def _one(self, change: Change, who: str, explains: Explains | None) -> Outcome:
+        """The change, and where it failed, what was put right afterwards."""
+        entry: Entry | None = None
+        try:
+            with self._runner.alone() as session:
+                refused = self._why_not(session, change)
+                if refused is not None:
+                    return refused
+                session.ledger.prepare()
+                entry = self._entered(session, change, who)
+                return self._made(session, entry, explains)
+        except (DBAPIError, CancelledError) as error:
+            said, code = self._runner.said(error), self._runner.code(error)
+            if entry is None and code not in self._ddl.passing:
+                raise
+            if entry is None:
+                return Outcome(change, "not now", f"nothing was begun: {said}")
+            return self._put_right(entry, said, name_is_taken=code in self._ddl.taken)
+
+    def _why_not(self, session: Session, change: Change) -> Outcome | None:
+        """Why the change is not begun; None where it is."""
+        catalog = self._catalog(session)
+        table = catalog.tables.get(change.table)
+        if table is None:
+            return Outcome(change, "refused", f"there is no table {change.table} any more")
+        present = next((index for index in table.indexes if index.name == change.name), None)
+        if change.act == "drop":
+            reason = None if present is None else why_kept(present, catalog)
+            if present is None:
+                return Outcome(change, "already there", f"there is no index {change.name} any more")
+            if reason is not None:
+                return Outcome(change, "refused", reason)
+        elif change.index is not None:
+            equal = equal_one(table, change.index)
+            if equal is not None:
+                return Outcome(change, "already there", f"{equal.name} is such an index already")
+            if present is not None:
+                return Outcome(change, "refused", f"another index of {change.table} is named {change.name}")
+        if self._cancel.is_set():
+            return Outcome(change, "not now", "an end was asked for")
+        reasons = self._hindrances(session, change).reasons
+        return Outcome(change, "not now", "; ".join(reasons)) if reasons else None
+
+    def _entered(self, session: Session, change: Change, who: str) -> Entry:
+        ddl, undo = self._statements(session, change)
+        return session.ledger.enter(change, ddl, undo, who, self._clock.now())
+
+    def _made(self, session: Session, entry: Entry, explains: Explains | None) -> Outcome:
+        change = entry.change
+        if change.act == "create":
+            self._runner.persistently(session, entry.ddl[0], lambda: self._sweep(session, entry), builds=True)
+            return self._switched_on(session, entry, explains)
+        self._runner.persistently(session, entry.ddl[0])
+        return self._gone(session, entry)
+
+    def _switched_on(self, session: Session, entry: Entry, explains: Explains | None = None) -> Outcome:
+        """The index that is there is known to the optimizer, in use, and watched from now on."""
+        change, dialect = entry.change, session.dialect
+        index = named(change.table, change.name, self._schema)
+        analyze = self._ddl.analyze(dialect, index)
+        if analyze is not None:
+            self._runner.if_possible(session, analyze)
+        present = self._present(session, change)
+        if present is not None and present.ignored:
+            self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=False))
+        unused = self._unused(change, explains)
+        if unused is not None:
+            return self._reverted(session, entry, unused, entry.who)
+        return self._watched(session, entry, f"{change.name} on {change.table} is made", self._manners.watch_s)
+
+    def _gone(self, session: Session, entry: Entry) -> Outcome:
+        """The index is hidden, or has gone, and is missed or not."""
+        hidden = self._present(session, entry.change) is not None
+        words = f"{entry.change.name} of {entry.change.table} is {'hidden from the optimizer' if hidden else 'dropped'}"
+        return self._watched(session, entry, words, self._manners.trial_s)
+
+    def _watched(self, session: Session, entry: Entry, what: str, for_s: float) -> Outcome:
+        now = self._clock.now()
+        entry = session.ledger.advance(entry, "watching", what, now, now + timedelta(seconds=for_s))
+        self._tell(Activity(entry.who, what, entry.change.why, entry.undo))
+        return _outcome(entry)
+
+    def _unused(self, change: Change, explains: Explains | None) -> str | None:
+        """Why the index is of no use already now: the plan of nothing that it is made for has it."""
+        helped = [promise.pattern_id for promise in change.promises if promise.ratio < 1]
+        if explains is None or not helped:
+            return None
+        used = [explains(pattern_id, change.name) for pattern_id in helped]
+        return None if True in used or None in used else "no plan of what it was made for uses it"
+
+    def _put_right(self, entry: Entry, why: str, *, name_is_taken: bool) -> Outcome:
+        """Nothing half done is left, on a new connection, as the old one may be gone; or the ledger still says so."""
+        deadline = time.monotonic() + self._manners.back_s
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                with self._runner.alone() as session:
+                    if name_is_taken:  # by somebody who was faster; nothing of that name is ours
+                        return self._failed(session, entry, f"another index of that name came first: {why}")
+                    return self._resumed(session, entry, why)
+            except (DBAPIError, RefusedError):
+                if time.monotonic() > deadline:
+                    break
+            self._runner.pause(attempt, BACK_PAUSE_S, may_end=False)
+        return Outcome(
+            entry.change,
+            entry.state,
+            f"{why}; what is half done could not be put right either, and waits for recover()",
+            entry.ddl,
+            entry.undo,
+            entry.id,
+        )
+
+    def _resumed(self, session: Session, entry: Entry, why: str = "its process was interrupted") -> Outcome:
+        """The entry is at its end, or on trial; where that could not be done now, it is as it was."""
+        step = {"building": self._rebuilt, "finishing": self._finished, "reverting": self._reversed}[entry.state]
+        try:
+            return step(session, entry, why)
+        except DBAPIError as error:
+            if session.connection.invalidated:
+                raise
+            return _outcome(entry, f"{why}; what is half done is still there: {self._runner.said(error)}")
+
+    def _rebuilt(self, session: Session, entry: Entry, why: str) -> Outcome:
+        present = self._present(session, entry.change)
+        if entry.change.act == "drop":
+            return self._dropped_again(session, entry, present, why)
+        if present is None:
+            return self._failed(session, entry, why)
+        if not self._is_ours(present, entry.change):
+            return self._failed(session, entry, f"{why}; the index of that name is not ours, and was left alone")
+        if present.valid and not self._cancel.is_set():
+            return self._switched_on(session, entry)
+        self._sweep(session, entry, wanted=False)
+        if self._present(session, entry.change) is None:
+            return self._failed(session, entry, why)
+        return _outcome(entry, f"{why}; somebody is at work at {entry.change.name}")
+
+    def _dropped_again(self, session: Session, entry: Entry, present: Index | None, why: str) -> Outcome:
+        if present is not None and not present.valid:  # PostgreSQL had begun to take it away
+            self._runner.persistently(session, entry.ddl[0])
+            present = None
+        if present is None or present.ignored:
+            return self._gone(session, entry)
+        return self._failed(session, entry, why)
+
+    def _failed(self, session: Session, entry: Entry, why: str) -> Outcome:
+        return _outcome(session.ledger.advance(entry, "failed", why, self._clock.now()))
+
+    def _sweep(self, session: Session, entry: Entry, *, wanted: bool = True) -> None:
+        """No broken index of this entry is left, nor, if it is not wanted any more, a whole one."""
+        change = entry.change
+        present = self._present(session, change)
+        index = named(change.table, change.name, self._schema)
+        if present is None or index.table is None or not self._is_ours(present, change):
+            return
+        if change.name in self._ddl.broken(session.connection, index.table) or (present.valid and not wanted):
+            self._runner.persistently(session, self._ddl.drop(session.dialect, index), may_end=False)
+
+    def _is_ours(self, present: Index, change: Change) -> bool:
+        """Nobody else made an index of that name in the meantime: it is the one that the ledger speaks of."""
+        return change.index is not None and same(present, change.index)
+
+    def _settled(self, session: Session, entry: Entry, verdict: Verdict) -> Outcome:
+        if verdict.decision == "wait":
+            return _outcome(entry, f"not decided yet: {verdict.reason}", verdict)
+        if verdict.decision == "revert":
+            return self._reverted(session, entry, verdict.reason, "dbpilot", verdict)
+        if entry.change.act == "drop" and self._present(session, entry.change) is not None:
+            entry = session.ledger.advance(entry, "finishing", verdict.reason, self._clock.now())
+            return replace(self._resumed(session, entry, verdict.reason), verdict=verdict)
+        return replace(self._kept(session, entry, verdict.reason), verdict=verdict)
+
+    def _kept(self, session: Session, entry: Entry, why: str) -> Outcome:
+        entry = session.ledger.advance(entry, "kept", why, self._clock.now())
+        self._tell(Activity("dbpilot", f"kept: {_words(entry.change)}", why, entry.undo))
+        return _outcome(entry)
+
+    def _finished(self, session: Session, entry: Entry, why: str) -> Outcome:
+        """The index that was hidden is gone, unless something rests on it by now."""
+        present = self._present(session, entry.change)
+        if present is not None:
+            catalog = self._catalog(session)
+            reason = why_kept(present, catalog)
+            if reason is not None:
+                return self._reverted(session, entry, reason, "dbpilot")
+            index = named(entry.change.table, entry.change.name, self._schema)
+            self._runner.persistently(session, self._ddl.drop(session.dialect, index))
+        return self._kept(session, entry, why)
+
+    def _reverted(self, session: Session, entry: Entry, why: str, who: str, verdict: Verdict | None = None) -> Outcome:
+        entry = session.ledger.advance(entry, "reverting", why, self._clock.now())
+        outcome = self._resumed(session, entry, why)
+        if not outcome.is_open:
+            self._tell(Activity(who, f"taken back: {_words(entry.change)}", why, "; ".join(entry.ddl)))
+        return replace(outcome, verdict=verdict)
+
+    def _reversed(self, session: Session, entry: Entry, why: str) -> Outcome:
+        change, dialect = entry.change, session.dialect
+        index = named(change.table, change.name, self._schema)
+        present = self._present(session, change)
+        if change.act == "create":
+            if present is not None and self._is_ours(present, change):
+                if self._hides() is None and not present.ignored:  # at once, whatever the drop has to wait for
+                    self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=True), may_end=False)
+                self._runner.persistently(session, self._ddl.drop(dialect, index), may_end=False)
+        elif present is not None and present.ignored:
+            self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=False), may_end=False)
+        elif present is None or not present.valid:
+            if present is not None:
+                self._runner.persistently(session, self._ddl.drop(dialect, index), may_end=False)
+            self._runner.persistently(session, entry.undo, may_end=False, builds=True)
+        return _outcome(session.ledger.advance(entry, "reverted", why, self._clock.now()))
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """What the driver raises inside is told as an error of ours, without its words: they repeat values."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            raise WatchedDatabaseError(f"the watched database: {self._runner.said(error)}") from None
+
+    def _check(self, changes: Sequence[Change], seen: Mapping[str, str]) -> None:
+        with self._runner.looking() as session:
+            catalog = self._catalog(session)
+        for name in dict.fromkeys(change.table for change in changes):
+            table = catalog.tables.get(name)
+            if table is None:
+                raise RefusedError(f"there is no table {name}")
+            if name in seen and fingerprint(table, changes) != seen[name]:
+                raise RefusedError(f"{name} is not what it was when this was planned; ask for advice again")
+
+    def _planned(self, session: Session, change: Change) -> Outcome:
+        refused = self._why_not(session, change)
+        if refused is not None and refused.step != "not now":
+            return refused
+        ddl, undo = self._statements(session, change)
+        words = [f"not now: {refused.text}" if refused is not None else "nothing stands against it now"]
+        words += [f"not known: {one}" for one in self._hindrances(session, change).unknown]
+        hides = self._hides()
+        if change.act == "drop" and hides is not None:
+            words.append(f"there is no trial: {hides.reason}")
+        return Outcome(change, "planned", "; ".join(words), ddl, undo)
+
+    def _statements(self, session: Session, change: Change) -> tuple[tuple[str, ...], str]:
+        """What is executed, and what takes it back."""
+        dialect, ddl, hidden = session.dialect, self._ddl, self._hides() is None
+        index = named(change.table, change.name, self._schema)
+        if change.index is not None:
+            made = ddl.create(dialect, index_of(change.index, change.name, self._schema), hidden=hidden)
+            shown = ddl.hide(dialect, index, hidden=False) if hidden else None
+            steps = made, ddl.analyze(dialect, index), shown
+            return tuple(step for step in steps if step is not None), ddl.drop(dialect, index)
+        dropped = ddl.drop(dialect, index)
+        if hidden:
+            return (ddl.hide(dialect, index, hidden=True), dropped), ddl.hide(dialect, index, hidden=False)
+        present = self._present(session, change)
+        definition = None if present is None else present.definition
+        if definition is None:
+            raise RefusedError(f"nobody knows the statement that would make {change.name} anew")
+        return (dropped,), ddl.again(dialect, definition)
+
+    def _hindrances(self, session: Session, change: Change) -> Hindrances:
+        table = named(change.table, change.name, self._schema).table
+        if table is None:
+            return Hindrances()
+        size = change.size_bytes if change.act == "create" else 0.0
+        return self._ddl.hindrances(session.connection, table, size, self._manners.limits)
+
+    def _catalog(self, session: Session) -> Catalog:
+        return self._dialect.catalog(session.connection, self._schema)
+
+    def _present(self, session: Session, change: Change) -> Index | None:
+        """The index of that name as it is now."""
+        table = self._dialect.catalog(session.connection, self._schema, [change.table]).tables.get(change.table)
+        return next((index for index in table.indexes if index.name == change.name), None) if table else None
+
+    def _entry(self, session: Session, number: int, *states: State) -> Entry:
+        found = [entry for entry in session.ledger.entries(*states) if entry.id == number]
+        if not found:
+            raise RefusedError(f"no change of number {number} is {' or '.join(states)}")
+        return found[0]
+
+    def _hides(self) -> Unsupported | None:
+        return self._ddl.hides(self._engine.dialect)
+
+    @contextmanager
+    def _swapped(self, outcome: Outcome) -> Iterator[None]:
+        """A new index is hidden inside of the block, and one that is hidden is shown."""
+        index = named(outcome.change.table, outcome.change.name, self._schema)
+        hide = outcome.change.act == "create"
+        self._switch(index, hidden=hide)
+        try:
+            yield
+        finally:
+            self._switch(index, hidden=not hide)
+
+    def _switch(self, index: sa.Index, *, hidden: bool) -> None:
+        with self._asked(), self._runner.alone() as session:
+            self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=hidden))
+
+    def _analyzed(self, change: Change) -> None:
+        """What better statistics alone would do is done before anything is measured, where the database is told of a
+        new index by statistics of the whole table."""
+        with self._asked(), self._runner.looking() as session:
+            analyze = self._ddl.analyze(session.dialect, named(change.table, change.name, self._schema))
+            if analyze is not None:
+                self._runner.if_possible(session, analyze)
+
+    def _explained(self, queries: Mapping[str, Query]) -> Explains:
+        """Asks the database for the plans of these queries."""
+
+        def explains(pattern_id: str, name: str) -> bool | None:
+            query = queries.get(pattern_id)
+            if query is None:
+                return None
+            try:
+                plan = OwnConnections(self._engine).run(
+                    lambda connection: self._dialect.explain(connection, query.statement, query.parameters), EXPLAIN_S
+                )
+            except WatchedDatabaseError:
+                return None
+            return None if isinstance(plan, Unsupported) else any(_has(node.index, name) for _, node in plan.walk())
+
+        return explains
+
+    def _durations(self, queries: Mapping[str, Query], repeats: int, timeout_s: float) -> dict[str, list[float]]:
+        found = OwnConnections(self._engine).run(
+            lambda connection: measured(connection, queries, repeats, timeout_s, self._clock), timeout_s
+        )
+        if isinstance(found, Unsupported):
+            raise RefusedError(f"{found.reason}; {found.fix}")
+        return found
+
+
+def _outcome(entry: Entry, text: str | None = None, verdict: Verdict | None = None) -> Outcome:
+    return Outcome(entry.change, entry.state, text or entry.note or "", entry.ddl, entry.undo, entry.id, verdict)
+
+
+def _has(used: str | None, name: str) -> bool:
+    """Whether a step uses the index: MariaDB names several at once, and SQLite's is known up to a blank."""
+    return used is not None and (name in used.split(",") or name.split(" ")[0] == used)
+
+
+def _words(change: Change) -> str:
+    return f"{change.act} {change.name} on {change.table}"
+
+
+def _together(one: Mapping[str, list[float]], other: Mapping[str, list[float]]) -> dict[str, list[float]]:
+    return {name: [*taken, *other[name]] for name, taken in one.items()}
