@@ -32,17 +32,21 @@ GRACE_S = 10
 """How long requests that are under way may take to end after Ctrl-C."""
 
 
-class Cleanup(TyperGroup):
-    """dbpilot's commands about retention, with Finstage's database and rules; made when one of them is asked for."""
+class FromDbpilot(TyperGroup):
+    """dbpilot's commands of one kind, with Finstage's database and wishes; made when one of them is asked for."""
+
+    def made(self) -> Any:
+        """The commands."""
+        raise NotImplementedError
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Their names."""
-        names: list[str] = _cleanup().list_commands(ctx)
+        names: list[str] = self.made().list_commands(ctx)
         return names
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name."""
-        return _cleanup().get_command(ctx, cmd_name)
+        return self.made().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         """The command was run; what dbpilot cannot do, or refuses, is said in one line."""
@@ -56,21 +60,36 @@ class Cleanup(TyperGroup):
             raise typer.Exit(exit_code_of(error)) from None
 
 
-def _cleanup() -> Any:
-    from dbpilot.cli.cleanup import make_cleanup
+class Cleanup(FromDbpilot):
+    """Those about retention."""
 
-    return typer.main.get_command(make_cleanup(_cleanup_host))
+    def made(self) -> Any:
+        """The commands."""
+        from dbpilot.cli.cleanup import make_cleanup
+
+        return typer.main.get_command(make_cleanup(_host))
 
 
-def _cleanup_host() -> "Host":
+class Indexes(FromDbpilot):
+    """Those about indexes."""
+
+    def made(self) -> Any:
+        """The commands."""
+        from dbpilot.cli.indexes import make_indexes
+
+        return typer.main.get_command(make_indexes(_host))
+
+
+def _host() -> "Host":
     from dbpilot.cli.desk import Host
 
     _settings()
     from app.common.infra.database.config.database_config import engine
     from app.common.infra.database.maintenance.data_cleanup import RULES
     from app.common.infra.database.monitoring.query_monitor import pilot_config
+    from app.common.infra.database.optimization.index_optimizer import RECOMMENDED
 
-    return Host("finstage", engine, RULES, pilot_config())
+    return Host("finstage", engine, RULES, pilot_config(), RECOMMENDED)
 
 
 # Tracebacks without the values of variables, which may be secret.
@@ -80,6 +99,10 @@ finstage.add_typer(imports, name="import")
 finstage.add_typer(
     typer.Typer(no_args_is_help=True, cls=Cleanup, help="Retention: what is old is archived, and only then deleted."),
     name="cleanup",
+)
+finstage.add_typer(
+    typer.Typer(no_args_is_help=True, cls=Indexes, help="Indexes: too few, too many; proven before it is said."),
+    name="indexes",
 )
 
 File = Annotated[Path, typer.Argument(help="The file; docs/data.md shows its formats.", show_default=False)]

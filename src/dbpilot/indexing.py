@@ -9,30 +9,42 @@ from threading import Event as Flag
 from threading import Lock, Thread
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbpilot.clock import Clock
 from dbpilot.config import IndexesConfig
 from dbpilot.dialects import Dialect
 from dbpilot.dialects.catalog import Catalog
-from dbpilot.dialects.connections import OwnConnections, own_engine
+from dbpilot.dialects.connections import OwnConnections, own_engine, why_alone
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.whatif import Query
 from dbpilot.errors import NotThereError, PilotError, RefusedError
 from dbpilot.history.store import Batch, Event, Pattern
 from dbpilot.history.tally import Tally, middle_of
 from dbpilot.indexes.advisor import Limits
-from dbpilot.indexes.analysis import Analysis, Analyst, Wanted
+from dbpilot.indexes.analysis import Analysis, Analyst, Progress, Wanted
 from dbpilot.indexes.apply import Activity, Applier, Outcome
 from dbpilot.indexes.audit import Observed
 from dbpilot.indexes.changes import Change, fingerprint
+from dbpilot.indexes.ledger import Entry, Ledger
 from dbpilot.indexes.patterns import Recommended
 from dbpilot.indexes.runner import Manners
-from dbpilot.indexes.suggestions import Suggestion, near, suggestions
+from dbpilot.indexes.steps import change_of, chosen, in_turn
+from dbpilot.indexes.suggestions import Suggestion, not_there, suggestions
 from dbpilot.indexes.verify import Rule, Timing, drift_of
 from dbpilot.indexes.workload import Workload
-from dbpilot.reports.indexes import IndexReport, IndexSql, Status, index_report, index_sql
+from dbpilot.reports.indexes import (
+    ChangeReport,
+    IndexReport,
+    IndexSql,
+    Status,
+    entry_report,
+    index_report,
+    index_sql,
+    outcome_report,
+)
+from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +59,12 @@ TURN_S: Final = 5.0
 STOP_S: Final = 5.0
 EXPLAIN_S: Final = 2.0
 MIB: Final = 2**20
+DAY_S: Final = 86_400
 BEFORE: Final = timedelta(hours=24)
 """What statements took before a change is looked up so far back."""
 STEPS_TOLD: Final = 20
+CHANGES_TOLD: Final = 100
+ENDS: Final = "the pilot stops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +121,23 @@ class Indexing:
         self._analysis: Analysis | None = None
         self._steps: tuple[Suggestion, ...] = ()
         self._error: str | None = None
+        self._is_old = False
+        """Whether indexes were changed since the analysis."""
+        self._told_at: datetime | None = None
+        """Of when the analysis is that the history knows of."""
         self._seen_since: dict[str, datetime] = {}
         """When each index was first seen by this process."""
         self._stopping = Flag()
         self._thread: Thread | None = None
         self._worker: Thread | None = None
-        self._applying = Flag()
+        self._analysing: Thread | None = None
         self._outcomes: tuple[Outcome, ...] = ()
 
     def start(self) -> None:
         """Advice is made by itself from now on, by one of all processes, and what was changed is looked after."""
+        self._stopping = Flag()
         if not self._config.enabled:
             return
-        self._stopping = Flag()
         thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-indexes", daemon=True)
         thread.start()
         self._thread = thread
@@ -126,10 +145,10 @@ class Indexing:
     def stop(self) -> None:
         """Nothing is begun any more; a change that is being made ends, and is put right."""
         self._stopping.set()
-        for thread in (self._thread, self._worker):
+        for thread in (self._thread, self._worker, self._analysing):
             if thread is not None and thread.is_alive():
                 thread.join(STOP_S)
-        self._thread = self._worker = None
+        self._thread = self._worker = self._analysing = None
 
     def report(self, wait_s: float = 0.0) -> IndexReport:
         """What is known by now; an analysis is begun where there is none, or only an old one.
@@ -156,7 +175,7 @@ class Indexing:
         """
         analysis, steps = self._known(wait_s)
         if table is not None and table not in analysis.catalog.tables:
-            raise NotThereError(_not_there("table", table, analysis.catalog.tables))
+            raise NotThereError(not_there("table", table, analysis.catalog.tables))
         return index_sql(analysis, steps, table)
 
     def analyse(self) -> Analysis:
@@ -165,10 +184,10 @@ class Indexing:
         Raises:
             PilotError: the database cannot be reached, or refuses.
         """
-        analysis = self._analyst.analyse(self._workload, self._wanted(), self._does)
+        analysis = self._analyst.analyse(self._workload, self._wanted(), self._progress())
         steps = suggestions(analysis, self._dialect.ddl, self._engine.dialect)
         with self._lock:
-            self._analysis, self._steps, self._error = analysis, steps, None
+            self._analysis, self._steps, self._error, self._is_old = analysis, steps, None, False
         return analysis
 
     def apply(self, ids: Sequence[str], *, dry_run: bool, by: str = "a caller") -> list[Outcome]:
@@ -181,17 +200,36 @@ class Indexing:
         """
         if not dry_run:
             self._may_change()
-        changes = self._changes(ids)
-        analysis, _ = self._known()
-        seen = {
-            change.table: fingerprint(analysis.catalog.tables[change.table], changes)
-            for change in changes
-            if change.table in analysis.catalog.tables
-        }
-        outcomes = self._applier().apply(changes, who=by, seen=seen, dry_run=dry_run, explains=self._explains)
-        if not dry_run:
-            self._outcomes = tuple(outcomes)
-        return outcomes
+        analysis, known = self._known()
+        steps = chosen(known, ids)
+        changes = [change_of(step) for step in steps]
+        applier = self._applier()
+        planned = applier.apply(changes, who=by, seen=_as_seen(analysis.catalog, changes), dry_run=True)
+        if dry_run:
+            as_planned = dict(zip(changes, planned, strict=True))
+            return [outcome for _, outcome in in_turn(steps, as_planned.__getitem__)]
+        return self._take(steps, lambda change: applier.apply([change], who=by, explains=self._explains)[0])
+
+    def _take(self, steps: Sequence[Suggestion], take: Callable[[Change], Outcome]) -> list[Outcome]:
+        self._outcomes = ()
+        try:
+            for _, outcome in in_turn(steps, take):
+                self._outcomes = (*self._outcomes, outcome)
+        finally:
+            self._is_old = True
+        return list(self._outcomes)
+
+    def undo(self, number: int, *, by: str = "a caller", why: str = "asked for") -> Outcome:
+        """The change of this number in the ledger was taken back.
+
+        Raises:
+            RefusedError: nothing may be changed, or no change of this number was made; says why.
+            PilotError: the database cannot be reached, or refuses.
+        """
+        self._may_change()
+        outcome = self._applier().revert(number, who=by, why=why)
+        self._is_old = True
+        return outcome
 
     def begin_apply(self, ids: Sequence[str], by: str = "a caller") -> None:
         """These steps are taken in the background from now on.
@@ -201,16 +239,27 @@ class Indexing:
             RefusedError: nothing may be changed, or something is being changed already.
         """
         self._may_change()
-        self._changes(ids)
+        self._applier()
+        _, known = self._known()
+        for step in chosen(known, ids):
+            change_of(step)
         with self._lock:
             if self._worker is not None and self._worker.is_alive():
                 raise RefusedError("indexes are being changed already; wait until that is done")
             self._worker = Thread(target=self._apply_silently, args=(ids, by), name="dbpilot-index-change", daemon=True)
             self._worker.start()
 
-    def changes(self) -> list[Outcome]:
-        """What became of the steps that this process took last."""
-        return list(self._outcomes)
+    def changes(self) -> list[ChangeReport]:
+        """What became of all changes, whoever made them, the latest first; and what of those asked for last was not
+        begun.
+
+        Raises:
+            PilotError: the database cannot be reached, or refuses.
+        """
+        found = self._own.run(lambda connection: Ledger(connection).entries(), EXPLAIN_S)
+        entries: list[Entry] = [] if isinstance(found, Unsupported) else found
+        not_begun = [outcome_report(outcome) for outcome in self._outcomes if outcome.entry is None]
+        return [*not_begun, *(entry_report(entry) for entry in reversed(entries[-CHANGES_TOLD:]))]
 
     def follow(self) -> list[Outcome]:
         """What processes that died had begun is put right, and every change on trial is judged by what statements
@@ -225,9 +274,9 @@ class Indexing:
             before = self._timings(entry.began - BEFORE, entry.began)
             after = self._timings(entry.changed, self._clock.now())
             touched = [promise.pattern_id for promise in entry.change.promises]
-            rule = self._manners().rule
-            drift = drift_of(before, after, touched, rule)
+            drift = drift_of(before, after, touched, manners_of(self._config).rule)
             outcomes.append(applier.settle(entry.id, before, after, drift=drift))
+        self._is_old = self._is_old or any(outcome.step != "watching" for outcome in outcomes)
         return outcomes
 
     def _known(self, wait_s: float = 0.0) -> tuple[Analysis, tuple[Suggestion, ...]]:
@@ -237,19 +286,6 @@ class Indexing:
                 why = self._error or "the first analysis goes on; ask again in a moment"
                 raise RefusedError(why)
             return self._analysis, self._steps
-
-    def _changes(self, ids: Sequence[str]) -> list[Change]:
-        _, steps = self._known()
-        known = {step.id: step for step in steps}
-        found = []
-        for one in ids:
-            if one not in known:
-                raise NotThereError(_not_there("step", one, known))
-            change = known[one].change()
-            if change is None:
-                raise RefusedError(f"{known[one].ddl!r} has to be executed by hand: it is not undone by one statement")
-            found.append(change)
-        return found
 
     def _may_change(self) -> None:
         if not self._config.apply:
@@ -262,44 +298,48 @@ class Indexing:
             self._tell(Activity(by, "changing indexes failed", str(error), "nothing to undo"))
 
     def _applier(self) -> Applier:
-        """Of an engine that is not one for asyncio.
+        """Changes what the engine is about.
 
         Raises:
-            RefusedError: it is.
+            RefusedError: it is one for asyncio, or its database is seen by nobody else.
         """
+        alone = why_alone(self._engine)
+        if alone is not None:
+            raise RefusedError(f"{alone.reason}; {alone.fix}")
         schema = self._analysis.catalog.schema if self._analysis is not None else None
         return Applier(
             own_engine(self._engine),
             self._clock,
-            manners=self._manners(),
+            manners=manners_of(self._config),
             schema=schema if self._engine.dialect.name == "postgresql" else None,
             tell=self._tell,
             cancel=self._stopping,
         )
 
-    def _manners(self) -> Manners:
-        config = self._config
-        rule = Rule(min_calls=config.verify_calls, slower=1 + config.slower)
-        return Manners(watch_s=config.verify_s, trial_s=config.trial_days * 86_400, rule=rule)
-
     def _explains(self, pattern_id: str, index: str) -> bool | None:
-        """Whether the plan of an execution of the pattern that was seen uses the index."""
+        """Whether the plan of an execution of the pattern that was seen uses the index; MariaDB's may use several at
+        once."""
         samples = self._asks.samples([pattern_id]).get(pattern_id, ())
         if not samples:
             return None
-        explain, sample = self._dialect.explain, samples[0]
+        explain = self._dialect.explain
+
+        def plans(connection: Connection) -> list[PlanNode]:
+            return [explain(connection, sample.statement, sample.parameters) for sample in samples]
+
         try:
-            root = self._own.run(lambda one: explain(one, sample.statement, sample.parameters), EXPLAIN_S)
+            roots = self._own.run(plans, EXPLAIN_S)
         except PilotError:
             return None
-        return any(node.index == index for _, node in root.walk()) if isinstance(root, PlanNode) else None
+        if isinstance(roots, Unsupported):
+            return None
+        return any(index in (node.index or "").split(",") for root in roots for _, node in root.walk())
 
     def _timings(self, since: datetime, until: datetime) -> dict[str, Timing]:
         return {id_: timing_of(tally) for id_, tally in self._asks.counted(since, until).items() if tally.calls}
 
     def _tell(self, activity: Activity) -> None:
-        body = {"who": activity.who, "what": activity.what, "why": activity.why, "undo": activity.undo}
-        self._asks.submit(Batch(events=[Event(ACTIVITY, self._clock.now(), "indexes", 0.0, body)]))
+        self._asks.submit(Batch(events=[activity_event(activity, self._clock.now())]))
         self._asks.notify(activity.what, f"{activity.why}. Undo: {activity.undo}")
 
     def _status(self) -> Status:
@@ -316,17 +356,22 @@ class Indexing:
         thread = Thread(target=self._analyse_silently, name="dbpilot-index-analysis", daemon=True)
         try:
             thread.start()
+            self._analysing = thread
         except RuntimeError:  # the interpreter ends
             self._doing = None
 
     def _begins(self) -> bool:
         """Whether the caller is who analyses now."""
         with self._lock:
-            old = self._analysis is None or self._clock.now() - self._analysis.at > timedelta(seconds=FRESH_S)
-            if self._doing is not None or not old:
+            if self._doing is not None or not self._is_due():
                 return False
             self._doing = "beginning"
             return True
+
+    def _is_due(self) -> bool:
+        if self._analysis is None or self._is_old:
+            return True
+        return self._clock.now() - self._analysis.at > timedelta(seconds=FRESH_S)
 
     def _analyse_silently(self) -> None:
         try:
@@ -340,9 +385,17 @@ class Indexing:
             self._doing = None
             self._first.set()
 
-    def _does(self, what: str) -> None:
-        if self._doing is not None:
-            self._doing = what
+    def _progress(self) -> Progress:
+        """Notes what is done; what goes on ends when the pilot stops, and one that was stopped still answers."""
+        stopping = Flag() if self._stopping.is_set() else self._stopping
+
+        def does(what: str) -> None:
+            if stopping.is_set():
+                raise RefusedError(ENDS)
+            if self._doing is not None:
+                self._doing = what
+
+        return does
 
     def _wanted(self) -> Wanted:
         config = self._config
@@ -399,13 +452,14 @@ class Indexing:
 
     def _run(self, stopping: Flag) -> None:
         """Turns, until the pilot stops."""
+        follows = self._config.apply and not self._engine.dialect.is_async and why_alone(self._engine) is None
         due = self._clock.ticks() + FIRST_S
         while not stopping.wait(TURN_S):
             try:
                 if self._clock.ticks() >= due:
                     due = self._clock.ticks() + self._config.every_s
                     self._by_itself()
-                if self._config.apply and self._is_mine("index-changes", TURN_S * 3):
+                if follows and self._is_mine("index-changes", TURN_S * 3):
                     self.follow()
             except PilotError as error:
                 log.info("dbpilot: %s", error)
@@ -424,12 +478,25 @@ class Indexing:
             self._analyse_silently()
         with self._lock:
             analysis, steps = self._analysis, self._steps
-        if analysis is None:
+        if analysis is None or analysis.at == self._told_at:
             return
+        self._told_at = analysis.at
         told = [{"id": one.id, "ddl": one.ddl, "reason": one.reason} for one in steps[:STEPS_TOLD]]
         body: dict[str, Any] = {"score": analysis.overall.value, "steps": told}
         value = analysis.overall.value if analysis.overall.value is not None else -1.0
         self._asks.submit(Batch(events=[Event(INDEXES, analysis.at, "score", value, body)]))
+
+
+def activity_event(activity: Activity, at: datetime) -> Event:
+    """The line as the history keeps it."""
+    body = {"who": activity.who, "what": activity.what, "why": activity.why, "undo": activity.undo}
+    return Event(ACTIVITY, at, "indexes", 0.0, body)
+
+
+def manners_of(config: IndexesConfig) -> Manners:
+    """How changes are made and judged."""
+    rule = Rule(min_calls=config.verify_calls, slower=1 + config.slower)
+    return Manners(watch_s=config.verify_s, trial_s=config.trial_days * DAY_S, rule=rule)
 
 
 def timing_of(tally: Tally) -> Timing:
@@ -448,6 +515,7 @@ def _uses(catalog: Catalog) -> dict[str, int]:
     }
 
 
-def _not_there(what: str, name: str, known: Mapping[str, Any]) -> str:
-    nearest = near(known, name)
-    return f"there is no {what} {name}" + (f"; did you mean {' or '.join(nearest)}?" if nearest else "")
+def _as_seen(catalog: Catalog, changes: Sequence[Change]) -> dict[str, str]:
+    """What the tables were when the changes were planned."""
+    tables = {change.table: catalog.tables.get(change.table) for change in changes}
+    return {name: fingerprint(table, changes) for name, table in tables.items() if table is not None}

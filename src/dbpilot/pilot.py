@@ -189,12 +189,17 @@ class Autopilot:
         """What index advice is made of, and whom it tells."""
         return Asks(
             counted=lambda since, until: self._recall.tallies(since, until).tallies,
-            named=lambda ids: self._recall.named(ids, Tallies({}, {})),
+            named=self._named,
             samples=lambda ids: self._intake_read(lambda intake: intake.samples.of(ids)),
             submit=self._historian.submit,
             notify=self._notify,
             claim=lambda key, until, now: self._historian.ask(lambda: self._store.claim(key, until, now)),
         )
+
+    def _named(self, ids: Iterable[str]) -> dict[str, Pattern]:
+        """The patterns with these ids, also those that only this process has."""
+        now = self._clock.now()
+        return self._recall.named(ids, self._recall.tallies(now, now))
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
         """The worker saw a slow execution."""

@@ -25,7 +25,7 @@ from dbpilot.dialects.whatif import NewIndex, Query
 from dbpilot.errors import RefusedError
 from dbpilot.indexes.apply import Activity, Applier, Outcome
 from dbpilot.indexes.changes import Change, Promise, create, drop, fingerprint, shape
-from dbpilot.indexes.ledger import OPEN
+from dbpilot.indexes.ledger import OPEN, Ledger
 from dbpilot.indexes.runner import Manners
 from dbpilot.indexes.verify import Rule, Timing, timing
 from dbpilot.testing import FakeClock
@@ -37,12 +37,13 @@ MANY = 120_000
 DEADLINE_S = 60
 HURRIED = Manners(builds=3, attempts=6, polite_attempts=3, patience_s=0.5, alone_wait_s=20, back_s=20)
 NEW = NewIndex("orders", (Key("customer"), Key("note")))
+AT_WORK = "FROM pg_stat_progress_create_index WHERE datname = current_database() AND relid = 'orders'::regclass"
 BUILDING = {
-    "postgresql": "SELECT count(*) FROM pg_stat_progress_create_index WHERE datname = current_database()",
+    "postgresql": f"SELECT count(*) {AT_WORK}",
     "mysql": "SELECT count(*) FROM information_schema.processlist WHERE db = database() AND info LIKE 'CREATE INDEX%'",
 }
 BACKENDS = {
-    "postgresql": "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database()",
+    "postgresql": f"SELECT pid {AT_WORK}",
     "mysql": "SELECT id FROM information_schema.processlist WHERE db = database() AND info LIKE 'CREATE INDEX%'",
 }
 KILL = {"postgresql": "SELECT pg_terminate_backend(:id)", "mysql": "KILL CONNECTION :id"}
@@ -251,6 +252,8 @@ def test_an_index_that_goes_is_on_trial_and_comes_back_the_same(engine: sa.Engin
     hidden = index(engine, "ix_orders_paid")
     assert outcome.step == "watching"
     assert (hidden is not None and hidden.ignored) if engine.dialect.name == "mysql" else hidden is None
+
+    assert one(applier(engine).apply([drop(before, "nobody uses it")], who="me")).step == "already there"
 
     reverted = applier(engine).revert(1, who="me", why="it is missed")
 
@@ -571,6 +574,24 @@ def test_a_drop_that_is_killed_is_finished(postgresql_url: sa.URL) -> None:
     assert one(found[0]).step == "watching"
     assert index(engine, "ix_orders_paid") is None
     assert half_built(engine) == []
+
+
+def test_what_a_dead_process_left_is_put_right_before_anything_else(served: sa.Engine) -> None:
+    """As it is when a process dies between the build and the switch, or in the midst of the build."""
+    with served.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        left = Ledger(connection)
+        left.prepare()
+        left.enter(wanted(), ["CREATE INDEX ..."], "DROP INDEX ...", "one that died", SYSTEM.now())
+        if served.dialect.name == "mysql":
+            connection.execute(sa.text("CREATE INDEX ix_new ON orders (customer, note) IGNORED"))
+        else:
+            connection.execute(sa.text("SET lock_timeout = '200ms'"))
+            with open_transaction(served, "SELECT count(*) FROM customers"), pytest.raises(DBAPIError):
+                connection.execute(sa.text("CREATE INDEX CONCURRENTLY ix_new ON orders (customer, note)"))
+    assert len(half_built(served)) == 2
+    outcome = one(applier(served).apply([wanted()], who="me"))
+    assert outcome.step == ("already there" if served.dialect.name == "mysql" else "watching")
+    assert half_built(served) == []
 
 
 def test_a_broken_index_of_somebody_else_is_left_alone(postgresql_url: sa.URL) -> None:

@@ -14,6 +14,8 @@ import sqlalchemy as sa
 
 from dbpilot.errors import ConfigError, RefusedError, RetentionError
 from dbpilot.retention import CleanupProgress, CleanupResult, Manners, Retention, Rule
+from dbpilot.retention.live import Catalogue
+from dbpilot.retention.portable import digest_from, digest_of_fingerprints, portable, read_digest
 from dbpilot.retention.session import working
 from dbpilot.retention.targets import ArchiveTarget, BatchKey
 from dbpilot.testing import FakeClock
@@ -469,6 +471,25 @@ def test_two_databases_of_a_kind_compare_rows_among_themselves(engine: sa.Engine
     kept.target_of = silent
     assert run(kept).deleted == 3
     assert retention(engine, rule(other_database)).verify("old news").ok
+
+
+def test_rows_whose_fingerprints_were_added_up_are_locked_and_add_up_to_the_same_here(engine: sa.Engine) -> None:
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no hashes")
+    table = news_table(engine)
+    fill(engine, table, 50)
+    with engine.connect() as connection, engine.connect() as other:
+        made = portable(Catalogue(connection).live("news"), connection.dialect).fingerprint
+        assert made is not None
+        condition = table.c.id.between(11, 30)
+        [*prints] = connection.scalars(sa.select(made).where(condition))
+        found = connection.execute(read_digest(made, condition, connection.dialect, lock=True)).one()
+        assert digest_from(found) == digest_of_fingerprints(prints)
+        assert digest_from(found) != digest_of_fingerprints([*prints[1:], prints[1]])
+        with pytest.raises(sa.exc.DBAPIError):
+            other.execute(sa.select(table.c.id).where(table.c.id == 30).with_for_update(nowait=True))
+        other.rollback()
+        assert other.execute(sa.select(table.c.id).where(table.c.id == 40).with_for_update(nowait=True)).scalar() == 40
 
 
 def test_an_archive_that_cannot_be_written_is_told_and_deletes_nothing(engine: sa.Engine, tmp_path: Path) -> None:

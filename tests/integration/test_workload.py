@@ -4,7 +4,6 @@ import io
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -383,7 +382,7 @@ def test_what_a_server_counted_can_be_asked_about(counting_url: sa.URL) -> None:
         sa.select(items.c.name).where(items.c.price > 3, items.c.made < sa.func.now()).limit(5),
         sa.select(sa.func.count()).where(items.c.id.in_([1, 2, 3])),
         sa.select(items).where(
-            items.c.name.like("a%"), items.c.made.between(datetime(2024, 1, 1), datetime(2024, 2, 1))
+            items.c.name.like("a%"), items.c.made.between(sa.text("'2024-01-01'"), sa.text("'2024-02-01'"))
         ),
         sa.update(items).where(items.c.name == "x").values(price=4),
     )

@@ -350,7 +350,7 @@ def test_a_condition_that_no_index_serves_is_told_once_with_what_to_write_instea
 # All of it together.
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(catalogs())
 def test_all_proposals_can_be_followed_together_and_then_there_are_none(before: Catalog) -> None:
     findings = audit(before, NOW, MONTH)
@@ -374,7 +374,7 @@ def is_unread(findings: Iterable[Finding], name: str) -> bool:
     return any(one.drop == name and one.kind in ("unused", "ignored") for one in findings)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(catalogs())
 def test_what_is_read_is_read_as_well_afterwards(before: Catalog) -> None:
     after = followed(before, audit(before, NOW, MONTH)).tables["t"].indexes

@@ -110,7 +110,7 @@ def steps(draw: st.DrawFn) -> tuple[TableEvidence, TableEvidence]:
     return before, after
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(steps(), st.lists(evidences(), max_size=3))
 def test_following_advice_never_lowers_it(
     step: tuple[TableEvidence, TableEvidence], others: list[TableEvidence]
@@ -166,7 +166,7 @@ def scored(known: Catalog, planned: list[NewIndex]) -> tuple[tuple[Finding, ...]
     return findings, evidence_of(known, findings, {"t": Served(10, 1.0 + len(planned) / 10, 1.0)})
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(advised(), st.data())
 def test_whatever_single_piece_of_real_advice_is_followed_it_is_not_lowered(
     case: tuple[Catalog, list[NewIndex]], data: st.DataObject
@@ -187,7 +187,7 @@ def test_whatever_single_piece_of_real_advice_is_followed_it_is_not_lowered(
         assert not_lower(overall(before.values()), overall(after.values()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(catalogs())
 def test_when_all_advice_is_followed_it_is_100(known: Catalog) -> None:
     done = followed(known, audit(known, NOW, MONTH))

@@ -1,10 +1,9 @@
 """``dbpilot cleanup``: what is due by the rules of retention, doing it, and undoing it."""
 
-import inspect
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cached_property, wraps
+from functools import cached_property
 from typing import Annotated, Any, Final
 
 import typer
@@ -25,6 +24,7 @@ from dbpilot.cli.cleanup_run import interruptible, watched
 from dbpilot.cli.desk import Desk, Host, database, desk
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
+from dbpilot.cli.hosted import without
 from dbpilot.cli.options import AsJson, Database, HistoryUrl
 from dbpilot.cli.progress import shown
 from dbpilot.cli.render import Part, print_json, say, show
@@ -41,7 +41,6 @@ from dbpilot.retention.targets import Key
 BY: Final = "command line"
 NAMED: Final = ("rules", "url", "history", "database")
 """Options of which a host knows the answer."""
-EXAMPLE: Final = "Example:"
 EVER: Final = datetime.fromtimestamp(0, UTC)
 REASON_LENGTH: Final = 500
 NO_LIMITS: Final = {"max_lag_s": None, "max_running": None, "max_lock_waits": None, "max_p95_s": None}
@@ -76,22 +75,8 @@ def make_cleanup(host: Callable[[], Host] | None = None) -> typer.Typer:
         commands.holds,
         commands.release,
     ):
-        app.command()(command if host is None else _without(command, NAMED))
+        app.command()(command if host is None else without(command, NAMED))
     return app
-
-
-def _without(command: Callable[..., None], names: Sequence[str]) -> Callable[..., None]:
-    """The command, without these parameters."""
-
-    @wraps(command)
-    def shorter(**given: Any) -> None:
-        command(**given)
-
-    shorter.__doc__ = (command.__doc__ or "").partition(EXAMPLE)[0]  # it names what need not be named here
-    signature = inspect.signature(command)
-    kept = [parameter for name, parameter in signature.parameters.items() if name not in names]
-    shorter.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]  # inspect reads it
-    return shorter
 
 
 class _Commands:

@@ -20,6 +20,7 @@ from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.errors import ConfigError, StoreError, WatchedDatabaseError
 from dbpilot.history.sql_store import place
+from dbpilot.indexes import Recommended
 from dbpilot.pilot import Autopilot
 from dbpilot.retention import Rule
 from dbpilot.retention.live import Catalogue, Live
@@ -28,12 +29,14 @@ from dbpilot.retention.session import error_class
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """An application whose commands these are: its database and its rules need not be named."""
+    """An application whose commands these are: its database, its rules and its wishes need not be named."""
 
     program: str
     engine: Engine
     rules: Sequence[Rule]
     config: PilotConfig
+    recommended: Sequence[Recommended] = ()
+    """Indexes that should be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Desk:
     engine: Engine
     rules: Sequence[Rule]
     pilot: Autopilot
-    """It cleans when it is told to, never at times of its own, and leaves pools alone."""
+    """It cleans when it is told to, never at times of its own, and leaves pools and indexes alone."""
 
     @property
     def database(self) -> str:
@@ -132,4 +135,5 @@ def _is_missing(url: URL) -> bool:
 
 def _quiet(config: PilotConfig, given: Mapping[str, Any]) -> PilotConfig:
     retention = changed(config.retention, {**given, "schedule": None})
-    return config.model_copy(update={"retention": retention, "pool": changed(config.pool, {"mode": "off"})})
+    pool, indexes = changed(config.pool, {"mode": "off"}), changed(config.indexes, {"enabled": False})
+    return config.model_copy(update={"retention": retention, "pool": pool, "indexes": indexes})

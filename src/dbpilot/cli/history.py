@@ -1,22 +1,42 @@
 """The history as somebody sees it who only looks: nothing is created, nothing brought up to date."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Connection, Engine, NullPool, Select, create_engine, func, inspect, make_url, select
+from sqlalchemy import (
+    URL,
+    ColumnElement,
+    Connection,
+    Engine,
+    NullPool,
+    Row,
+    Select,
+    and_,
+    create_engine,
+    false,
+    func,
+    inspect,
+    make_url,
+    or_,
+    select,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbpilot.cli.urls import engine_at, reason
 from dbpilot.errors import ConfigError, StoreError
 from dbpilot.history import schema
-from dbpilot.history.sql_store import SILENCE, place
-from dbpilot.history.store import Event
+from dbpilot.history.block import Block, BlockError, added_up
+from dbpilot.history.sql_store import IDS_PER_QUERY, SILENCE, cover, place
+from dbpilot.history.store import Event, Pattern, Source
+from dbpilot.history.tally import Tally
 
 LOCK_TIMEOUT_S: Final = 5.0
+STEPS_S: Final = {60: 24.0, 3600: 24.0 * 30, 86_400: float("inf")}
+"""Where a time begins that goes back at most so many hours: sums of shorter ones may be forgotten by then."""
 NAME_ANOTHER: Final = "name another with --history URL or DBPILOT_HISTORY__URL"
 
 
@@ -81,6 +101,31 @@ class History:
             at_s = connection.scalar(query)
         return None if at_s is None else _instant(at_s)
 
+    def tallies(self, database: str, hours: float, now: datetime) -> dict[str, Tally]:
+        """What was counted in the last hours, by pattern id; from a full minute on, or of long ago from a full hour or
+        day."""
+        step_s = next(step_s for step_s, most in STEPS_S.items() if hours <= most)
+        first_s = (now.timestamp() - hours * 3600) // step_s * step_s
+        spans, edges = cover(first_s, float("inf"))
+        sums, windows = schema.sums.c, schema.windows.c
+        of_sums = [select(sums.data).where(sums.database == database, sums.length_s == length_s,
+                                           _within(sums.start_s, span)) for length_s, span in spans]  # fmt: skip
+        at_edges = [_within(windows.start_s, edge) for edge in edges]
+        new = select(windows.data).where(
+            windows.database == database, windows.start_s >= first_s, or_(windows.folded == false(), *at_edges)
+        )
+        with self._connection() as connection:
+            blocks = [data for query in (*of_sums, new) for data in connection.scalars(query)]
+        return added_up(block for data in blocks if (block := _block(data)) is not None)
+
+    def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
+        """The patterns with these ids, as far as they are known."""
+        table, wanted = schema.patterns, sorted(ids)
+        parts = [wanted[at : at + IDS_PER_QUERY] for at in range(0, len(wanted), IDS_PER_QUERY)]
+        with self._connection() as connection:
+            rows = [row for part in parts for row in connection.execute(select(table).where(table.c.id.in_(part)))]
+        return {row.id: _pattern(row) for row in rows}
+
     def _seen(self, database: str, kind: str) -> Select[Any]:
         table = schema.events
         return select(table).where(table.c.database == database, table.c.kind == kind)
@@ -122,6 +167,25 @@ def _open(path: Path) -> sqlite3.Connection:
     log = path.with_name(f"{path.name}-wal")
     how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=LOCK_TIMEOUT_S)
+
+
+def _within(column: ColumnElement[int], span: tuple[float, float]) -> ColumnElement[bool]:
+    """From the one on, and before the other, which may be infinite."""
+    start_s, end_s = span
+    return column >= start_s if end_s == float("inf") else and_(column >= start_s, column < end_s)
+
+
+def _block(data: bytes) -> Block | None:
+    """None for one that is damaged, which counts as nothing."""
+    try:
+        return Block.from_bytes(data)
+    except BlockError:
+        return None
+
+
+def _pattern(row: Row[Any]) -> Pattern:
+    sources = tuple(Source(**source) for source in row.sources)
+    return Pattern(row.id, row.text, row.operation, tuple(row.tables), sources)
 
 
 def _instant(at_s: float) -> datetime:

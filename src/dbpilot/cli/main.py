@@ -6,6 +6,7 @@ from typing import Final
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.errors import (
     ConfigError,
+    NotThereError,
     PilotError,
     RefusedError,
     RetentionError,
@@ -17,7 +18,7 @@ NEEDED: Final = ("typer", "rich")
 ENDINGS: Final = (
     ((StoreError, WatchedDatabaseError, RetentionError), ExitCode.UNREACHABLE),
     ((RefusedError,), ExitCode.REFUSED),
-    ((ConfigError,), ExitCode.USAGE),
+    ((ConfigError, NotThereError), ExitCode.USAGE),
 )
 
 

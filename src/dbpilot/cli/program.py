@@ -6,12 +6,14 @@ from typing import Annotated
 import typer
 
 from dbpilot.cli.cleanup import make_cleanup
+from dbpilot.cli.indexes import make_indexes
 from dbpilot.cli.pool import pool
 
 # Tracebacks without the values of variables, which may be secret.
 program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 program.add_typer(pool, name="pool")
 program.add_typer(make_cleanup(), name="cleanup")
+program.add_typer(make_indexes(), name="indexes")
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,12 +1,13 @@
-"""How far a cleaning is, for whoever watches: bars on a terminal, now and then a line elsewhere. Both on stderr."""
+"""How far something is, for whoever watches: bars on a terminal, now and then a line elsewhere. Both on stderr."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+from rich.text import Text
 
 from dbpilot.cli.render import count, duration, say
 from dbpilot.clock import SYSTEM, Clock
@@ -39,6 +40,92 @@ def shown() -> Iterator[Shown]:
     )
     with Progress(*columns, console=Console(stderr=True)) as bars:
         yield Bars(bars)
+
+
+@contextmanager
+def analysis_shown() -> Iterator[Callable[[str], None]]:
+    """Somebody to tell what an analysis does, until the block ends; nobody where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with Console(stderr=True).status("") as status:
+        yield lambda what: status.update(Text(what))
+
+
+class Building(Protocol):
+    """Shows how far the steps are that change indexes."""
+
+    def begin(self, what: str) -> None:
+        """A step begins."""
+
+    def look(self, phase: str, done: float | None) -> None:
+        """What the statement at work does, and the share of that which is done; told by another thread."""
+
+    def end(self, what: str) -> None:
+        """The step is over."""
+
+    def say(self, message: str) -> None:
+        """Something else that whoever watches should know."""
+
+
+@contextmanager
+def building_shown() -> Iterator[Building]:
+    """Somebody to tell how far steps are, until the block ends."""
+    if not sys.stderr.isatty():
+        yield BuildingLines()
+        return
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[phase]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        yield BuildingBars(bars)
+
+
+class BuildingBars:
+    """A bar for each step; of a phase whose end is not known it only moves."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def begin(self, what: str) -> None:
+        self._task = self._bars.add_task(what, total=None, phase="")
+
+    def look(self, phase: str, done: float | None) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, total=None if done is None else 1.0, completed=done or 0.0, phase=phase)
+
+    def end(self, what: str) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, total=1.0, completed=1.0, phase=what)
+
+    def say(self, message: str) -> None:
+        self._bars.console.print(f"dbpilot: {message}", markup=False, highlight=False)
+
+
+class BuildingLines:
+    """A line where a step begins and ends, and every few seconds."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._due = clock.ticks() + LINE_EVERY_S
+
+    def begin(self, what: str) -> None:
+        self.say(what)
+
+    def look(self, phase: str, done: float | None) -> None:
+        if self._clock.ticks() >= self._due:
+            self.say(phase if done is None else f"{phase}: {done:.0%}")
+
+    def end(self, what: str) -> None:
+        self.say(what)
+
+    def say(self, message: str) -> None:
+        self._due = self._clock.ticks() + LINE_EVERY_S
+        say(message)
 
 
 def pace(progress: CleanupProgress) -> str:

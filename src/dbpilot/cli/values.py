@@ -40,6 +40,19 @@ def seconds(text: str) -> float:
     return float(found[1]) * UNITS_S[found[2] or "s"]
 
 
+def size(text: str) -> float:
+    """Bytes: ``500MB`` (of a million bytes each), ``1.5GiB`` (of 2 to the power of 30), ``4096``.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kMGT])(i?))?B?", text.strip(), re.IGNORECASE)
+    if found is None or not float(found[1]):
+        raise ConfigError(f"'{text}' is no size; write 500MB or 1.5GiB")
+    power = "KMGT".index(found[2].upper()) + 1 if found[2] else 0
+    return float(found[1]) * (1024.0 if found[3] else 1000.0) ** power
+
+
 def instant(text: str) -> datetime:
     """An instant; without a time it is midnight, without a zone in UTC.
 

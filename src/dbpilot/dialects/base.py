@@ -87,8 +87,8 @@ class Dialect:
     ddl: Ddl
     """How indexes are made and taken away while others read and write."""
 
-    what_if: OpensWhatIf | None = None
-    """What statements would cost with other indexes; None while nobody can tell for this kind of database."""
+    what_if: OpensWhatIf
+    """What statements would cost with other indexes."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

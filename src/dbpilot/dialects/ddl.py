@@ -114,13 +114,11 @@ def index_of(new: NewIndex, name: str, schema: str | None = None) -> sa.Index:
     """The index as SQLAlchemy knows it, on a table of its own that has no more than its columns."""
     plain = dict.fromkeys([*(key.column for key in new.keys if key.column), *new.include])
     table = sa.Table(new.table, sa.MetaData(), *(sa.Column(column) for column in plain), schema=schema)
-    opclasses = {key.column: key.opclass for key in new.keys if key.column and key.opclass}
     return sa.Index(
         name,
         *(_part(table, key) for key in new.keys),
         unique=new.unique,
         postgresql_include=list(new.include),
-        postgresql_ops=opclasses,
         _table=table,
     )
 
@@ -140,12 +138,29 @@ def _write_beginning(element: _Beginning, compiler: Any, **options: Any) -> str:
     return f"{compiler.process(element.column, **options)}({element.length})"
 
 
+class _Classed(sa.ColumnElement[Any]):
+    """With PostgreSQL's operator class; SQLAlchemy's own way knows no direction, and no expression."""
+
+    inherit_cache = False
+
+    def __init__(self, part: sa.ColumnElement[Any], opclass: str) -> None:
+        self.part = part
+        self.opclass = opclass
+
+
+@compiles(_Classed)
+def _write_classed(element: _Classed, compiler: Any, **options: Any) -> str:
+    return f"{compiler.process(element.part, **options)} {compiler.preparer.quote(element.opclass)}"
+
+
 def _part(table: sa.Table, key: Key) -> Any:
     part: Any = sa.literal_column(f"({key.expression})") if key.column is None else table.c[key.column]
     if key.length is not None:
         part = _Beginning(part, key.length)
     if key.collation is not None:
         part = sa.collate(part, key.collation)
+    if key.opclass is not None:
+        part = _Classed(part, key.opclass)
     if key.descending:
         part = part.desc()
     if key.nulls_first is not None:

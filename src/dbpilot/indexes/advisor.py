@@ -9,12 +9,12 @@ from typing import Final
 
 from dbpilot.dialects.catalog import Catalog
 from dbpilot.dialects.whatif import Grade, NewIndex, WhatIf
-from dbpilot.indexes.candidates import candidates, merged, name_of
+from dbpilot.indexes.candidates import candidates, name_of
 from dbpilot.indexes.choice import Chooser, Demand, Option, PlanCost, Problem, bits, demand_of
 from dbpilot.indexes.plan_book import Asked, PlanBook
 from dbpilot.indexes.score import Served
 from dbpilot.indexes.workload import Statement, Workload
-from dbpilot.sql.predicates import TableUse
+from dbpilot.sql.predicates import TableUse, Written
 from dbpilot.unsupported import Unsupported
 
 PRICE_OF_A_WRITE: Final = 0.1
@@ -25,6 +25,8 @@ MAX_SHARE: Final = 0.15
 """No statement counts for more of the workload: its cost is an estimate, and one wrong estimate must not decide all."""
 PEELED: Final = 5
 ROUNDS: Final = 8
+WIDER: Final = (2.0, 1.4)
+"""Sets within more bytes are looked at first: what they share is often what a smaller one is best made of."""
 SMALL: Final = 0.03
 """An index is small that takes so little of the budget."""
 LOOKED: Final = 0.6
@@ -139,8 +141,9 @@ class _Advisor:
         self._judged = list(self._opened())
 
     def _candidates(self) -> tuple[NewIndex, ...]:
-        readable = [one.predicates for one in self._workload.statements if one.predicates is not None]
-        return merged(candidates(readable, self._catalog))
+        readable = [one for one in self._workload.statements if one.predicates is not None]
+        asked = [one.predicates for one in readable if one.predicates is not None]
+        return candidates(asked, self._catalog, [max(one.calls, 1.0) for one in readable])
 
     def _opened(self) -> Iterable[_Judged]:
         for statement in self._workload.statements:
@@ -162,20 +165,28 @@ class _Advisor:
         for asked in self._all_asked():
             self._book.peel(asked, sizes, PEELED)
         self._look_at_each(sizes)
-        chosen = self._chosen(0)
+        for share in WIDER:
+            self._doubt(share * self._limits.budget_bytes, sizes)
+        chosen = self._doubt(self._limits.budget_bytes, sizes)
+        chooser = self._chooser(self._limits.budget_bytes)
+        return self._told(min(chosen, chooser.best(), key=chooser.loss))
+
+    def _doubt(self, budget_bytes: float, sizes: Mapping[NewIndex, float]) -> int:
+        """A good set within so many bytes, as bits: what could be better is asked until nothing is."""
+        chosen = self._chooser(budget_bytes).best()
         for _ in range(ROUNDS):
             known = self._plans_known()
-            for asked, allowed in self._doubts(self._indexes(chosen), sizes):
+            for asked, allowed in self._doubts(self._indexes(chosen), budget_bytes, sizes):
                 if self._what_if.calls >= self._limits.most_calls:
                     break
                 self._book.ask(asked, allowed)
             if self._plans_known() == known:
                 break
-            chosen = self._chosen(chosen)
-        return self._told(chosen)
+            chosen = self._chooser(budget_bytes).better(chosen)
+        return chosen
 
     def _look_at_each(self, sizes: Mapping[NewIndex, float]) -> None:
-        """Of each query it is known what it does with every single narrow index, beside all that hardly cost a thing."""
+        """Of each query it is known what it does with every single narrow index, beside all that are next to free."""
         bound = SMALL * min(self._limits.budget_bytes, sum(sizes.values()))
         small = frozenset(index for index in self._options if sizes[index] <= bound)
         for asked in self._all_asked():
@@ -192,7 +203,7 @@ class _Advisor:
         return sum(len(asked.plans) for asked in self._all_asked())
 
     def _doubts(
-        self, chosen: frozenset[NewIndex], sizes: Mapping[NewIndex, float]
+        self, chosen: frozenset[NewIndex], budget_bytes: float, sizes: Mapping[NewIndex, float]
     ) -> Iterator[tuple[Asked, frozenset[NewIndex]]]:
         """What to ask about a set: whether a query finds a better use for it; what it would do without the largest
         index that it uses, with a smaller one in its place, or with one that does the work of two; and what would still
@@ -209,7 +220,7 @@ class _Advisor:
             fewer = chosen - {one, other} | {both}
             for asked in {id(user): user for index in (one, other) for user in self._users(index, chosen)}.values():
                 yield asked, fewer
-        left = self._limits.budget_bytes - sum(sizes[index] for index in chosen)
+        left = budget_bytes - sum(sizes[index] for index in chosen)
         fitting = frozenset(index for index in self._options if sizes[index] <= left)
         for asked in self._all_asked():
             yield asked, chosen | fitting
@@ -233,19 +244,37 @@ class _Advisor:
 
     @cached_property
     def _weights(self) -> list[float]:
-        spent = [judged.statement.total_s for judged in self._judged]
-        if any(one is None for one in spent):
-            return capped([judged.base * judged.statement.calls for judged in self._judged], MAX_SHARE)
-        return capped([one or 0.0 for one in spent], MAX_SHARE)
+        return capped([self._spent(judged.statement, judged.base) for judged in self._judged], MAX_SHARE)
+
+    @cached_property
+    def _is_timed(self) -> bool:
+        return all(statement.total_s is not None for statement in self._workload.statements)
+
+    def _spent(self, statement: Statement, base: float) -> float:
+        """What goes into a statement: seconds where those of all are known, otherwise the optimizer's costs."""
+        return statement.total_s or 0.0 if self._is_timed else base * statement.calls
+
+    @cached_property
+    def _writing(self) -> tuple[tuple[Written, float], ...]:
+        """What statements write, and what goes into each, as a share of what goes into those that look for rows; one
+        that the optimizer tells nothing about is taken for as cheap as the cheapest."""
+        bases = {judged.statement.id: judged.base for judged in self._judged}
+        cheapest = min(bases.values(), default=0.0)
+        seeking = [one for one in self._judged if one.asked[0].relevant]
+        whole = sum(self._spent(judged.statement, judged.base) for judged in seeking) or 1.0
+        return tuple(
+            (one.predicates.written, self._spent(one, bases.get(one.id, cheapest)) / whole)
+            for one in self._workload.statements
+            if one.predicates is not None and one.predicates.written is not None
+        )
 
     def _price(self, index: NewIndex) -> float:
-        """The share of the workload that goes into keeping the index up."""
-        spent = 0.0
-        for judged, weight in zip(self._judged, self._weights, strict=True):
-            written = judged.statement.predicates and judged.statement.predicates.written
-            if written and written.table == index.table and touches(written.columns, index):
-                spent += weight
-        return PRICE_OF_A_WRITE * spent
+        """What it takes to keep the index up, as a share of what goes into the workload."""
+        return PRICE_OF_A_WRITE * sum(
+            spent
+            for written, spent in self._writing
+            if written.table == index.table and touches(written.columns, index)
+        )
 
     def _demands(self) -> tuple[Demand, ...]:
         numbers = {index: number for number, index in enumerate(self._options)}
@@ -276,8 +305,8 @@ class _Advisor:
             if one != other and is_prefix(narrow, wide)
         )
 
-    def _chosen(self, start: int) -> int:
-        return Chooser(self._problem(self._limits.budget_bytes)).best(start)
+    def _chooser(self, budget_bytes: float) -> Chooser:
+        return Chooser(self._problem(budget_bytes))
 
     def _indexes(self, chosen: int) -> frozenset[NewIndex]:
         return frozenset(self._options[number] for number in bits(chosen))

@@ -20,6 +20,7 @@ from dbpilot.indexes.score import Score, evidence_of, overall, score
 from dbpilot.indexes.workload import Workload
 from dbpilot.unsupported import Unsupported
 
+OUR_TABLES: Final = "dbpilot_"
 CATALOG_S: Final = 30.0
 """A question about the catalogue may take so long."""
 TELL_EVERY: Final = 25
@@ -80,7 +81,8 @@ class Analyst:
         found = self._own.run(lambda connection: self._dialect.catalog(connection, schema), CATALOG_S)
         if isinstance(found, Unsupported):
             raise RefusedError(f"{found.reason}; {found.fix}")
-        return found
+        theirs = {name: table for name, table in found.tables.items() if not name.startswith(OUR_TABLES)}
+        return replace(found, tables=theirs)
 
     def analyse(self, workload_of: Callable[[Catalog], Workload], wanted: Wanted, progress: Progress) -> Analysis:
         """All of it; where the optimizer cannot be asked, what is known without it.
@@ -104,8 +106,6 @@ class Analyst:
     ) -> tuple[Proposal | None, str | None]:
         if not workload.statements:
             return None, f"no statement is known that could be judged ({workload.source})"
-        if self._dialect.what_if is None:
-            return None, "there is no way to ask this kind of database about indexes that it does not have"
         open_what_if = self._dialect.what_if
 
         def ask(engine: Engine) -> Proposal:

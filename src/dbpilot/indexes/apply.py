@@ -242,6 +242,8 @@ class Applier:
         entry: Entry | None = None
         try:
             with self._runner.alone() as session:
+                for left in session.ledger.entries(*OPEN):
+                    self._resumed(session, left)
                 refused = self._why_not(session, change)
                 if refused is not None:
                     return refused
@@ -267,6 +269,8 @@ class Applier:
             reason = None if present is None else why_kept(present, catalog)
             if present is None:
                 return Outcome(change, "already there", f"there is no index {change.name} any more")
+            if self._is_on_trial(session, change):
+                return Outcome(change, "already there", f"{change.name} is hidden, and on trial")
             if reason is not None:
                 return Outcome(change, "refused", reason)
         elif change.index is not None:
@@ -279,6 +283,11 @@ class Applier:
             return Outcome(change, "not now", "an end was asked for")
         reasons = self._hindrances(session, change).reasons
         return Outcome(change, "not now", "; ".join(reasons)) if reasons else None
+
+    def _is_on_trial(self, session: Session, change: Change) -> bool:
+        wanted = change.act, change.table, change.name
+        on_trial = (entry.change for entry in session.ledger.entries("watching"))
+        return any((other.act, other.table, other.name) == wanted for other in on_trial)
 
     def _entered(self, session: Session, change: Change, who: str) -> Entry:
         ddl, undo = self._statements(session, change)
@@ -335,8 +344,11 @@ class Applier:
             attempt += 1
             try:
                 with self._runner.alone() as session:
+                    entry = session.ledger.now(entry)
+                    if not _is_open(entry):
+                        return _outcome(entry)
                     if name_is_taken:  # by somebody who was faster; nothing of that name is ours
-                        return self._failed(session, entry, f"another index of that name came first: {why}")
+                        return self._failed(session, entry, f"{why}; nothing was made")
                     return self._resumed(session, entry, why)
             except (DBAPIError, RefusedError):
                 if time.monotonic() > deadline:
@@ -356,10 +368,11 @@ class Applier:
         step = {"building": self._rebuilt, "finishing": self._finished, "reverting": self._reversed}[entry.state]
         try:
             return step(session, entry, why)
-        except DBAPIError as error:
+        except (DBAPIError, CancelledError) as error:
             if session.connection.invalidated:
                 raise
-            return _outcome(entry, f"{why}; what is half done is still there: {self._runner.said(error)}")
+            left = session.ledger.now(entry)
+            return _outcome(left, f"{why}; what is half done is still there: {self._runner.said(error)}")
 
     def _rebuilt(self, session: Session, entry: Entry, why: str) -> Outcome:
         present = self._present(session, entry.change)
@@ -412,6 +425,10 @@ class Applier:
         return replace(self._kept(session, entry, verdict.reason), verdict=verdict)
 
     def _kept(self, session: Session, entry: Entry, why: str) -> Outcome:
+        present = self._present(session, entry.change)
+        if entry.change.act == "create" and present is not None and present.ignored:  # as a trial that died left it
+            index = named(entry.change.table, entry.change.name, self._schema)
+            self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=False))
         entry = session.ledger.advance(entry, "kept", why, self._clock.now())
         self._tell(Activity("dbpilot", f"kept: {_words(entry.change)}", why, entry.undo))
         return _outcome(entry)
@@ -459,6 +476,8 @@ class Applier:
             yield
         except SQLAlchemyError as error:
             raise WatchedDatabaseError(f"the watched database: {self._runner.said(error)}") from None
+        except CancelledError:
+            raise RefusedError("an end was asked for; nothing more is begun") from None
 
     def _check(self, changes: Sequence[Change], seen: Mapping[str, str]) -> None:
         with self._runner.looking() as session:
@@ -575,6 +594,10 @@ class Applier:
 
 def _outcome(entry: Entry, text: str | None = None, verdict: Verdict | None = None) -> Outcome:
     return Outcome(entry.change, entry.state, text or entry.note or "", entry.ddl, entry.undo, entry.id, verdict)
+
+
+def _is_open(entry: Entry) -> bool:
+    return entry.state in OPEN
 
 
 def _has(used: str | None, name: str) -> bool:

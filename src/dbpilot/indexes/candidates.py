@@ -6,6 +6,7 @@ table, where that is narrow. A column that tables are joined by is tried in fron
 into row by row) and behind them (its rows are chosen first).
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ MAX_RANGES: Final = 3
 MAX_PAYLOAD: Final = 6
 RARE: Final = 0.05
 """A value of a column with few different ones that this share of the rows has, or less, is worth looking up."""
+CAST: Final = re.compile(r"cast\s*\(([^()]*) as ([^()]*)\)")
 MOST_NAME_BYTES: Final = {"postgresql": 63, "mysql": 64, "mariadb": 64, "sqlite": 63}
 """Of SQLite, which knows no bound, as of PostgreSQL."""
 
@@ -349,7 +351,7 @@ def _same_key(one: Key, other: Key) -> bool:
 
 def _said(expression: str | None) -> str:
     """Without spaces, quotation marks, brackets and casts to text, in all of which databases write it differently."""
-    plain = (expression or "").lower().replace("::text", "").replace("::character varying", "")
+    plain = CAST.sub(r"\1::\2", (expression or "").lower()).replace("::text", "").replace("::character varying", "")
     return plain.translate(str.maketrans("", "", ' "`[]()'))
 
 

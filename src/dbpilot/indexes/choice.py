@@ -16,9 +16,9 @@ LEAST_RATIO: Final = 1e-4
 STEEPNESS: Final = (1.0, 0.6, 0.3)
 """How much size counts when one index after another is chosen; the best of these ways wins."""
 MAX_ROUNDS: Final = 40
-PAIRED: Final = 8
+PAIRED: Final = 5
 """So many of the largest indexes are also given up two at a time."""
-REFILLS: Final = 3
+REFILLS: Final = 2
 """What becomes free is used up in so many steps."""
 MIN_GAIN: Final = 1e-9
 
@@ -83,14 +83,20 @@ class Chooser:
         self._prices = [option.price for option in problem.options]
         self._rivals = self._all_rivals()
         self._felt = self._all_felt()
+        self._mattering = [_any_of(plan.needs for plan in demand.plans) for demand in problem.demands]
+        self._known: list[dict[int, float]] = [{} for _ in problem.demands]
         self._demands_of = self._by_option()
         self._moves = self._all_moves()
 
-    def best(self, start: int = 0) -> int:
-        """The indexes of the best set found, as bits; ``start`` is one that may be good already."""
+    def better(self, start: int) -> int:
+        """A set that is as good as this one, or better, from a quick search."""
+        if not self._fits(start):
+            return self.best()
+        return min(self._improved(start, paired=0), self._pruned(self._greedy(STEEPNESS[1])), key=self._rank)
+
+    def best(self) -> int:
+        """The indexes of the best set found, as bits."""
         found = {self._greedy(steepness) for steepness in STEEPNESS}
-        if start and self._fits(start):
-            found.add(start)
         likely = sorted(found, key=self._rank)[:2]
         return min((self._improved(one) for one in likely), key=self._rank)
 
@@ -123,16 +129,19 @@ class Chooser:
         ]
 
     def _felt_of(self, number: int, chosen: int) -> float:
-        for needs, felt in self._felt[number]:
-            if not needs & ~chosen:
-                return felt
-        return math.inf  # every demand has a plan that needs nothing
+        """How much a demand hurts with these indexes."""
+        known, mattering = self._known[number], chosen & self._mattering[number]
+        found = known.get(mattering)
+        if found is None:
+            found = next(felt for needs, felt in self._felt[number] if not needs & ~mattering)
+            known[mattering] = found
+        return found
 
     def _by_option(self) -> list[int]:
         """For each option the demands that it may matter to, as bits."""
         found = [0] * len(self._problem.options)
-        for number, demand in enumerate(self._problem.demands):
-            for option in bits(_any_of(plan.needs for plan in demand.plans)):
+        for number, mattering in enumerate(self._mattering):
+            for option in bits(mattering):
                 found[option] |= 1 << number
         return found
 
@@ -200,23 +209,23 @@ class Chooser:
             known = self._gains(wider, known)
         return known.chosen
 
-    def _improved(self, chosen: int) -> int:
+    def _improved(self, chosen: int, paired: int = PAIRED) -> int:
         """One index, or two, are given up if something better then fits, until nothing does."""
         for _ in range(MAX_ROUNDS):
             chosen = self._pruned(chosen)
-            better = next(self._better(chosen), chosen)
+            better = next(self._better(chosen, paired), chosen)
             if better == chosen:
                 return chosen
             chosen = better
         return chosen
 
-    def _better(self, chosen: int) -> Iterator[int]:
+    def _better(self, chosen: int, paired: int) -> Iterator[int]:
         known = self._gains(chosen)
         wider = self._wider(known, 0.0)
         if wider != chosen:
             yield wider
         by_size = sorted(bits(chosen), key=lambda number: -self._sizes[number])
-        pairs = [1 << one | 1 << other for one, other in combinations(by_size[:PAIRED], 2)]
+        pairs = [1 << one | 1 << other for one, other in combinations(by_size[:paired], 2)]
         for gone in [*(1 << number for number in by_size), *pairs]:
             fewer = self._gains(chosen & ~gone, known)
             for steepness in (0.3, 1.0):

@@ -119,6 +119,10 @@ class Ledger:
         )
         return replace(entry, state=state, note=note, changed=now, until=until)
 
+    def now(self, entry: Entry) -> Entry:
+        """The entry as it is by now."""
+        return next((found for found in self.entries() if found.id == entry.id), entry)
+
     def entries(self, *states: State) -> list[Entry]:
         """Those in these states, or all; the oldest first."""
         if not self.exists:

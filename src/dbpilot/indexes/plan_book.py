@@ -80,7 +80,8 @@ class PlanBook:
         known = asked.known(wanted)
         if known is not None:
             return known
-        cost = self._what_if.cost(asked.query, wanted)
+        # In an order of their own: of plans that cost the same the optimizer takes the one that it meets first.
+        cost = self._what_if.cost(asked.query, sorted(wanted, key=repr))
         if isinstance(cost, Unsupported):
             cost = asked.now
         asked.answers.append(_Answer(wanted, cost))

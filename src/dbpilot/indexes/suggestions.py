@@ -235,8 +235,9 @@ def _evidence(advice: NewIndexAdvice) -> tuple[str, ...]:
     return tuple(filter(None, (values, upkeep)))
 
 
-def near(names: Iterable[str], name: str) -> list[str]:
-    """Those that somebody may have meant."""
+def not_there(what: str, name: str, known: Iterable[str]) -> str:
+    """That there is none of this name, and which ones somebody may have meant."""
     from difflib import get_close_matches
 
-    return get_close_matches(name, list(names), 3)
+    near = get_close_matches(name, list(known), 3)
+    return f"there is no {what} {name}" + (f"; did you mean {' or '.join(near)}?" if near else "")

@@ -201,7 +201,8 @@ def _one(connection: Connection, query: Query, timeout_s: float, clock: Clock) -
     began = clock.ticks()
     try:
         with connection.begin_nested():
-            result = connection.exec_driver_sql(query.statement, query.parameters)
+            plain = {"no_parameters": True} if query.parameters is None else {}
+            result = connection.exec_driver_sql(query.statement, query.parameters, execution_options=plain)
             while result.fetchmany(ROWS_AT_ONCE):
                 pass
     except DBAPIError:

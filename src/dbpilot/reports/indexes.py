@@ -2,13 +2,16 @@
 unit, shares of one."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 from dbpilot.dialects.catalog import Index, Table
 from dbpilot.indexes.analysis import Analysis
+from dbpilot.indexes.apply import Outcome
 from dbpilot.indexes.audit import Finding
+from dbpilot.indexes.changes import Change
+from dbpilot.indexes.ledger import Entry
 from dbpilot.indexes.patterns import PatternVerdict
 from dbpilot.indexes.score import Score
 from dbpilot.indexes.suggestions import Suggestion
@@ -154,6 +157,8 @@ class WorkloadReport:
     not_judged: Mapping[str, str]
     """Reasons by pattern id."""
     left_out: int
+    reasons: tuple[str, ...]
+    """Why executions were left out, each with their number."""
     covers_s: float | None
     method: str | None
     grade: str | None
@@ -216,6 +221,44 @@ class IndexSql:
     kept: list[str]
     """Why nothing is to be done about what was recommended, or looks needless."""
     as_of: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeReport:
+    """What became of one step, or would."""
+
+    number: int | None
+    """In the ledger; None where nothing was begun."""
+    act: str
+    table: str
+    index: str
+    step: str
+    """``planned``, ``building``, ``watching``, ``finishing``, ``reverting``, ``kept``, ``reverted``, ``failed``,
+    ``already there``, ``not now`` or ``refused``."""
+    text: str
+    ddl: tuple[str, ...]
+    undo: str
+    who: str | None = None
+    began: datetime | None = None
+    changed: datetime | None = None
+    """When it came to this step."""
+    until: datetime | None = None
+    """The end of its trial."""
+
+
+def outcome_report(outcome: Outcome) -> ChangeReport:
+    """What became of a step just now."""
+    return _change(outcome.entry, outcome.change, outcome.step, outcome.text, outcome.ddl, outcome.undo)
+
+
+def entry_report(entry: Entry) -> ChangeReport:
+    """What the ledger tells of a change."""
+    told = _change(entry.id, entry.change, entry.state, entry.note or "", entry.ddl, entry.undo)
+    return replace(told, who=entry.who, began=entry.began, changed=entry.changed, until=entry.until)
+
+
+def _change(number: int | None, change: Change, step: str, text: str, ddl: tuple[str, ...], undo: str) -> ChangeReport:
+    return ChangeReport(number, change.act, change.table, change.name, step, text, ddl, undo)
 
 
 def index_report(
@@ -391,6 +434,7 @@ def _workload(analysis: Analysis) -> WorkloadReport:
         judged=proposal.statements if proposal is not None else 0,
         not_judged=dict(proposal.not_judged) if proposal is not None else {},
         left_out=workload.left_out,
+        reasons=workload.reasons,
         covers_s=workload.covers_s,
         method=proposal.method if proposal is not None else None,
         grade=proposal.grade if proposal is not None else None,

@@ -26,11 +26,13 @@ from dbpilot.retention.targets import ArchiveTarget, BatchKey, Key, KeysTakenErr
 
 WRITINGS: Final = 2
 """How often a batch is written with nobody locked out, each time without the rows that changed meanwhile."""
+FETCHED_AT_ONCE: Final = 1_000
 CHANGED: Final = "they changed, or went, between the copy and the deletion"
 TAKEN: Final = "the archive has other rows of the same key"
 
 Answer = TypeVar("Answer")
-Rows: TypeAlias = dict[Key, sa.Row[Any]]
+Values: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = dict[Key, Values]
 Left: TypeAlias = dict[Key, str]
 """Rows that stay, and why."""
 
@@ -125,8 +127,7 @@ class Elsewhere:
         with self.session.transaction() as connection:
             condition = sa.and_(portion.condition(live), self._due(connection))
             lock(connection, live, portion.condition(live))
-            found = connection.execute(self.portable.read(condition)).all()
-            rows = {key: row for row in found if (key := self.portable.key_of(row)) in wanted}
+            rows = {key: row for key, row in self._found(connection, condition).items() if key in wanted}
             left.update(dict.fromkeys(wanted - set(rows), CHANGED))
             digest = self._write(entry.batch, rows, left) if rows else None
             if digest is None:
@@ -142,10 +143,15 @@ class Elsewhere:
         return self.scope.due
 
     def _read(self, portion: Portion) -> Rows:
-        live = self.scope.live
         with self.session.reading() as connection:
-            found = connection.execute(self.portable.read(sa.and_(portion.condition(live), self.scope.due))).all()
-        return {self.portable.key_of(row): row for row in found}
+            return self._found(connection, sa.and_(portion.condition(self.scope.live), self.scope.due))
+
+    def _found(self, connection: sa.Connection, condition: sa.ColumnElement[bool], *, lock: bool = False) -> Rows:
+        """The rows as they are now. Python's collector, which would hold up the application, does not follow tuples of
+        plain values, but it does SQLAlchemy's rows."""
+        chosen = self.portable.read(condition)
+        parts = connection.execute(chosen.with_for_update() if lock else chosen).partitions(FETCHED_AT_ONCE)
+        return {self.portable.key_of(row): row for part in parts for row in map(tuple, part)}
 
     def _intend(self, rows: Rows) -> Entry:
         rule, table = self.scope.rule, self.scope.live.table.name
@@ -245,11 +251,10 @@ class Elsewhere:
             found = connection.execute(self.portable.read_fingerprints(condition).with_for_update()).all()
             now = {tuple(row[:-1]): row[-1] for row in found}
             return len(now), [key for key, row in rows.items() if now.get(key) != row[-1]]
-        read = connection.execute(self.portable.read(condition).with_for_update()).all()
-        present = {self.portable.key_of(row): row for row in read}
+        present = self._found(connection, condition, lock=True)
         return len(present), [key for key, row in rows.items() if not self._same(row, present.get(key))]
 
-    def _same(self, row: sa.Row[Any], found: sa.Row[Any] | None) -> bool:
+    def _same(self, row: Values, found: Values | None) -> bool:
         if found is None or row == found:
             return found is not None
         # Not a number is not even equal to itself.

@@ -114,6 +114,8 @@ class Query:
     is_open: bool = False
     is_limited: bool = False
     """Whether only some of the rows of all SELECTs together are taken."""
+    is_all: bool = True
+    """Whether rows that SELECTs have in common come several times."""
     is_recursive: bool = False
     is_fenced: bool = False
     """Whether it was asked to be computed on its own."""
@@ -258,11 +260,14 @@ class Statement:
             inner = self._query(node.this, parent, ctes, is_semi)
             query.blocks, query.is_open = inner.blocks, inner.is_open
             query.is_limited |= inner.is_limited
+            query.is_all = inner.is_all
         elif isinstance(node, exp.SetOperation):
+            query.is_all = isinstance(node, exp.Union) and not node.args.get("distinct")
             for side in (node.this, node.expression):
                 inner = self._query(side, parent, ctes)
                 query.blocks += inner.blocks
                 query.is_limited |= inner.is_limited
+                query.is_all &= inner.is_all
         elif isinstance(node, exp.Select):
             query.blocks.append(self._block(node, parent, ctes, is_semi))
         else:
@@ -487,9 +492,17 @@ class Statement:
 
     def answered(self, query: Query, place: int, errand: Errand) -> list[Base]:
         """The columns of tables that a query answers in this place."""
-        if query.is_recursive or not _lets_through(query, errand):
+        if query.is_recursive or not _lets_through(query, errand, self.names.dialect):
             return []
-        return [base for block in query.blocks for base in self._through(block, place, errand)]
+        if errand != "name" and not query.is_all and self.names.dialect == "sqlite":  # which moves nothing into these
+            return []
+        found = [base for block in query.blocks for base in self._through(block, place, errand)]
+        return [] if errand != "name" and self._are_converted(found) else found
+
+    def _are_converted(self, bases: list[Base]) -> bool:
+        """Whether columns that are united are of several types: PostgreSQL hides them under a conversion then."""
+        types = {self.names.types[str(base.source.table)][base.column] for base in bases}
+        return self.names.dialect == "postgresql" and len(types) > 1
 
     def _follow(self, ref: Ref, errand: Errand) -> list[Base]:
         if ref.source.table is not None:
@@ -547,11 +560,12 @@ class Statement:
         return {ref.source for ref in columns if ref is not None and ref.source in visible}
 
 
-def _lets_through(query: Query, errand: Errand) -> bool:
+def _lets_through(query: Query, errand: Errand, dialect: DialectName) -> bool:
     """Whether the query as a whole is merged, or filters are moved into it."""
     if errand == "name":
         return True
-    if query.is_limited or query.is_fenced or query.references > 1:
+    is_shared = query.references > 1 and dialect in ("postgresql", "mysql")
+    if query.is_limited or query.is_fenced or is_shared:
         return False
     return errand == "filter" or len(query.blocks) == 1
 

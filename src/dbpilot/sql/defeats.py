@@ -167,7 +167,12 @@ def _is_simple(side: exp.Expr, table: str, names: Names, fold: dict[str, str]) -
             if names.fold(node.this) not in fold:
                 return False
         elif isinstance(node, exp.Cast):
-            if zoned or not _is_day(node) or kind_of(types.get(node.this.name, "")) != "moment":
+            if (
+                zoned
+                or names.dialect == "sqlite"
+                or not _is_day(node)
+                or kind_of(types.get(node.this.name, "")) != "moment"
+            ):
                 return False
         elif not isinstance(node, (exp.Identifier, exp.DataType, *allowed)):
             return False

@@ -219,10 +219,12 @@ class Reader:
         elif isinstance(node, exp.Column):
             self._flag(node)
 
-    def _flag(self, node: exp.Expr) -> None:
-        """A bare boolean column; elsewhere it is a number that must not be zero."""
+    def _flag(self, node: exp.Expr, *, is_true: bool = True) -> None:
+        """A bare column: a boolean, or a number that must not be zero."""
         if self._dialect == "postgresql":
             self._note("equal", node)
+        elif self._dialect != "sqlite":
+            self._note("ranges" if is_true else "equal", node)
 
     def _negated(self, inner: exp.Expr) -> None:
         opposite = OPPOSITES.get(type(inner))
@@ -236,7 +238,7 @@ class Reader:
             for side in _flat(inner, exp.Or):
                 self._negated(side)
         elif isinstance(inner, exp.Column):
-            self._flag(inner)
+            self._flag(inner, is_true=False)
         elif isinstance(inner, EXCLUDING):
             self._excluded(inner)
 
@@ -382,7 +384,8 @@ class Reader:
         if isinstance(node.expression, exp.Null):
             self._side(node, True, bare(node.this), node.expression, set())
         elif isinstance(node.expression, exp.Boolean):
-            self._flag(node.this)
+            if self._dialect == "postgresql":
+                self._note("equal", node.this)
         elif self._dialect == "sqlite":
             self._sides(node, exp.EQ, bare(node.this), bare(node.expression))
 

@@ -3,12 +3,11 @@ only."""
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from dbpilot.indexes.apply import Outcome
 from dbpilot.pilot import Autopilot
-from dbpilot.reports.indexes import IndexReport, IndexSql
+from dbpilot.reports.indexes import ChangeReport, IndexReport, IndexSql, outcome_report
 from dbpilot.web.answers import only_from_here, said
 
 BY: Final = "API"
@@ -24,25 +23,11 @@ class Steps(BaseModel):
     ids: list[str] = Field(min_length=1, max_length=100)
 
 
-class OutcomeReport(BaseModel):
-    """What became of one step, or would."""
-
-    act: str
-    table: str
-    index: str
-    step: str
-    """``planned``, ``building``, ``watching``, ``kept``, ``reverted``, ``failed``, ``already there``, ``not now`` or
-    ``refused``."""
-    text: str
-    ddl: list[str]
-    undo: str
-
-
 class Applied(BaseModel):
     """The outcomes of a dry run; without that the steps are taken in the background: ``GET indexes/changes`` tells."""
 
     dry_run: bool
-    outcomes: list[OutcomeReport]
+    outcomes: list[ChangeReport]
 
 
 def add_indexes(router: APIRouter, pilot: Autopilot) -> None:
@@ -64,18 +49,25 @@ def add_indexes(router: APIRouter, pilot: Autopilot) -> None:
         """Statements for review; nothing is executed. 404 for a table that is not there, with near names."""
         return said(lambda: pilot.indexing.sql(table_name, WAIT_S))
 
-    @router.get("/indexes/changes", summary="What became of the steps that were taken last")
-    def changes() -> list[OutcomeReport]:
-        """Of the process that answers."""
-        return [_reported(outcome) for outcome in pilot.indexing.changes()]
+    @router.get("/indexes/changes", summary="What became of the steps that were taken", responses={503: {}})
+    def changes() -> list[ChangeReport]:
+        """Of all processes, the latest first, as the watched database's own ledger tells; and those that the process
+        which answers did not begin."""
+        return said(pilot.indexing.changes)
+
+    _add_changing(router, pilot)
+
+
+def _add_changing(router: APIRouter, pilot: Autopilot) -> None:
+    here = [Depends(only_from_here)]
 
     @router.post(
         "/indexes/apply",
         summary="Take steps",
-        dependencies=[Depends(only_from_here)],
-        responses={403: {}, 404: {}, 409: {}, 503: {}},
+        dependencies=here,
+        responses={202: {"model": Applied}, 403: {}, 404: {}, 409: {}, 503: {}},
     )
-    def apply(steps: Steps, dry_run: bool = True) -> Applied:
+    def apply(steps: Steps, response: Response, dry_run: bool = True) -> Applied:
         """Tries what would be done; with ``dry_run=false`` it is done, in the background, and watched from then on:
         what does not keep its promise, or makes another statement slower, is taken back.
 
@@ -83,19 +75,17 @@ def add_indexes(router: APIRouter, pilot: Autopilot) -> None:
         """
         if not dry_run:
             said(lambda: pilot.indexing.begin_apply(steps.ids, BY))
+            response.status_code = 202
             return Applied(dry_run=False, outcomes=[])
         outcomes = said(lambda: pilot.indexing.apply(steps.ids, dry_run=True, by=BY))
-        return Applied(dry_run=True, outcomes=[_reported(outcome) for outcome in outcomes])
+        return Applied(dry_run=True, outcomes=[outcome_report(outcome) for outcome in outcomes])
 
-
-def _reported(outcome: Outcome) -> OutcomeReport:
-    change = outcome.change
-    return OutcomeReport(
-        act=change.act,
-        table=change.table,
-        index=change.name,
-        step=outcome.step,
-        text=outcome.text,
-        ddl=list(outcome.ddl),
-        undo=outcome.undo,
+    @router.post(
+        "/indexes/changes/{number}/undo",
+        summary="Take a change back",
+        dependencies=here,
+        responses={403: {}, 409: {}, 503: {}},
     )
+    def undo(number: int) -> ChangeReport:
+        """A change that is on trial, or was kept, is taken back; ``GET indexes/changes`` has the numbers."""
+        return outcome_report(said(lambda: pilot.indexing.undo(number, by=BY)))

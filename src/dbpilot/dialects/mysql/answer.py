@@ -15,6 +15,8 @@ from dbpilot.dialects.whatif import Cost
 
 Names = frozenset[str]
 """Of indexes in the shadow, as ``table.index``."""
+MOST_COUNTED: Final = 0.5
+"""InnoDB believes that at most half of the rows are found in a range, if it does not count all of them."""
 HALF_A_ROW: Final = 0.5
 """The server says that one row is found where the sample has none."""
 
@@ -33,6 +35,7 @@ class _Use:
     """An access, with the indexes that it is by."""
 
     select_id: int
+    alias: str
     indexes: tuple[tuple[Copy, str], ...]
     factor: float
     """How many times as many rows it would find in the whole table."""
@@ -44,11 +47,10 @@ def planned(copies: Mapping[str, Sequence[Copy]], answer: Mapping[str, Any], tra
     """The plan, its costs corrected; ``copies``: those that each name (or alias) in the statement may mean."""
     blocks = list(blocks_in(answer))
     uses = list(_uses(copies, blocks))
-    factors: dict[int, float] = {}
+    factors = {(use.select_id, use.alias): use.factor for use in uses if use.factor > 1.0}
     spared: dict[int, float] = {}
     for use in uses:
         spared[use.select_id] = spared.get(use.select_id, 0.0) + use.spared
-        factors[use.select_id] = max(use.factor, factors.get(use.select_id, 1.0))
     used = [found for use in uses for found in use.indexes]
     cost = Cost(
         total_cost(blocks, trace, factors, spared),
@@ -70,7 +72,8 @@ def _uses(copies: Mapping[str, Sequence[Copy]], blocks: Sequence[Block]) -> Iter
                 if name in copy.present or name in copy.built.values()
             )
             if indexes:
-                yield _Use(block.select_id, indexes, _factor(access, *indexes[0]), _spared(access, *indexes[0]))
+                factor, spared = _factor(access, *indexes[0]), _spared(access, *indexes[0])
+                yield _Use(block.select_id, access.alias, indexes, factor, spared)
 
 
 def _factor(access: Access, copy: Copy, name: str) -> float:
@@ -90,6 +93,6 @@ def _spared(access: Access, copy: Copy, name: str) -> float:
 def _rows(access: Access, copy: Copy, name: str) -> float:
     """How many rows there are where so many are in the sample."""
     if access.rows > 1:
-        return access.rows / copy.share
+        return min(access.rows / copy.share, MOST_COUNTED * copy.whole_rows)
     alike = copy.alike(name, access.parts) if access.kind == "ref" else None
     return alike if alike is not None else HALF_A_ROW / copy.share

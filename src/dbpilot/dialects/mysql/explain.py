@@ -1,6 +1,7 @@
 """Plans of MariaDB and MySQL, from what ``EXPLAIN FORMAT=JSON`` answers; its form differs from version to version."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,6 +13,8 @@ from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import MYSQL
 
 EXPLAIN: Final = "EXPLAIN FORMAT=JSON "
+TEXT: Final = re.compile(r'(?<=": )"(.*?)"(?=,?\n\s*["{}\]])', re.DOTALL)
+"""A text that is alone on its line. MariaDB 10 writes quotation marks and backslashes in it as they are."""
 TRANSPARENT: Final = ("query_block", "nested_loop")
 """Parts that are no steps of their own."""
 
@@ -62,8 +65,16 @@ def explain(connection: Connection, statement: str, parameters: Any) -> PlanNode
 
 
 def read(answer: str) -> Mapping[str, Any]:
-    """The server's answer; what has the same name several times, as it is allowed to in JSON, is a list."""
-    found: Mapping[str, Any] = json.loads(answer, object_pairs_hook=_object)
+    """What the server says in JSON; what has the same name several times, as it is allowed to, is a list.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        found: Mapping[str, Any] = json.loads(answer, object_pairs_hook=_object, strict=False)
+    except ValueError:
+        mended = TEXT.sub(lambda text: json.dumps(text[1]), answer)
+        found = json.loads(mended, object_pairs_hook=_object, strict=False)
     return found
 
 

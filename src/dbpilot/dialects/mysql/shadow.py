@@ -5,6 +5,7 @@ as long as it lives; what a dead owner left is dropped by the next one, for a se
 connection ends, however it ends.
 """
 
+import math
 import re
 import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -123,6 +124,11 @@ class Copy:
             return None
         found = (one.value for one in self.statistics.figures if (one.index, one.name) == (index, name))
         return next((self.statistics.rows / max(values, 1.0) for values in found), None)
+
+    @property
+    def whole_rows(self) -> float:
+        """How many rows the application's table has, where that is known."""
+        return self.statistics.rows if self.statistics is not None else math.inf
 
     def long(self, column: Filled) -> bool:
         """Whether the values of this column are cut."""

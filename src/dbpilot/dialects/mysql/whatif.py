@@ -26,8 +26,7 @@ from dbpilot.unsupported import Unsupported
 TRACE_BYTES: Final = 64_000_000
 MARGIN: Final = 1.25
 """A plan by what was counted in a sample is kept if it is not worse by more than this: the count is rough, and an index
-that is kept wrongly is found out when it is measured, one that is left out wrongly is not. (14 indexes and TPC-H's 22
-queries on MariaDB 10.11: at 1.0 a sample of 50,000 rows lost two uses of 39; from here on none.)"""
+that is kept wrongly is found out when it is measured, one that is left out wrongly is not."""
 TRACE: Final = text("SELECT TRACE, MISSING_BYTES_BEYOND_MAX_MEM_SIZE FROM information_schema.OPTIMIZER_TRACE")
 UNREADABLE: Final = Unsupported(
     "what the server tells of its plan cannot be read: it is too long, or no JSON",

@@ -4,12 +4,13 @@ With the extension HypoPG they are the connection's own: nothing is written, no 
 with it. Without it, a temporary copy of a part of each table stands in, see :mod:`dbpilot.dialects.postgresql.shadow`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.dialects.postgresql import ARRAY, OID
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex
 from sqlalchemy.sql.functions import Function
@@ -108,26 +109,33 @@ class HypotheticalIndexes:
     def _show(self, indexes: Iterable[NewIndex]) -> Unsupported | None:
         """Why these cannot be shown; None when they are, and no others."""
         wanted = dict.fromkeys(indexes)
-        for index in [shown for shown in self._shown if shown not in wanted]:
-            self._call("hypopg_drop_index", self._shown.pop(index)[0])
-        for index in wanted:
-            refused = self._impossible.get(index) or (None if index in self._shown else self._create(index))
-            if refused:
-                return refused
-        return None
+        gone = [self._shown.pop(index)[0] for index in list(self._shown) if index not in wanted]
+        if gone:
+            numbers = sa.func.unnest(sa.cast(gone, ARRAY(OID))).column_valued("number")
+            self._connection.execute(sa.select(self._function("hypopg_drop_index", numbers)))
+        missing = [index for index in wanted if index not in self._shown]
+        refused = next((self._impossible[index] for index in missing if index in self._impossible), None)
+        return refused or (self._create(missing) if missing else None)
 
-    def _create(self, index: NewIndex) -> Unsupported | None:
-        create = self._function("hypopg_create_index", self._definition(index))
-        columns = create.table_valued("indexrelid", "indexname").c
+    def _create(self, indexes: Sequence[NewIndex]) -> Unsupported | None:
+        """All at once; where one of them is impossible, one by one, to find out which."""
         try:
-            number, name = self._connection.execute(sa.select(columns.indexrelid, columns.indexname)).one()
+            self._shown.update(self._created(indexes))
         except DBAPIError as error:
             raise_if_lost(error)
-            reason = f"PostgreSQL would not make such an index on {index.table} ({kind(error)})"
-            self._impossible[index] = Unsupported(reason, "leave it out")
-            return self._impossible[index]
-        self._shown[index] = (number, name)
+            if len(indexes) > 1:
+                return next(filter(None, map(self._create, ([index] for index in indexes))), None)
+            reason = f"PostgreSQL would not make such an index on {indexes[0].table} ({kind(error)})"
+            self._impossible[indexes[0]] = Unsupported(reason, "leave it out")
+            return self._impossible[indexes[0]]
         return None
+
+    def _created(self, indexes: Sequence[NewIndex]) -> dict[NewIndex, tuple[int, str]]:
+        texts = sa.cast([self._definition(index) for index in indexes], ARRAY(sa.Text))
+        asked = sa.func.unnest(texts).table_valued("text", with_ordinality="place").render_derived()
+        made = self._function("hypopg_create_index", asked.c.text).table_valued("indexrelid", "indexname")
+        found = sa.select(asked.c.place, made.c.indexrelid, made.c.indexname).join_from(asked, made, sa.true())
+        return {indexes[place - 1]: (number, name) for place, number, name in self._connection.execute(found)}
 
     def _definition(self, index: NewIndex) -> str:
         """As HypoPG reads it: the name does not count."""

@@ -24,7 +24,9 @@ def _error_code(error: BaseException) -> str | None:
 
 
 def _explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
-    rows = connection.exec_driver_sql("EXPLAIN QUERY PLAN " + statement, parameters).all()
+    # Python's driver keeps prepared statements, and an EXPLAIN among them would show the plan of an older schema.
+    version = int(connection.exec_driver_sql("PRAGMA schema_version").scalar_one())
+    rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN /* {version} */ {statement}", parameters).all()
     return tree_of(lines_of(rows))
 
 

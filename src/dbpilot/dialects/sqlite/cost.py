@@ -11,8 +11,8 @@ and step of the sorting. An ordered read that is stopped by LIMIT pays for that 
 neither of rows nor of indexes.
 
 Beside times measured on real indexes (52 changed plans of TPC-H's queries, SQLite 3.40) the ratio of costs with and
-without an index is off by a factor of two in the median, of 4.5 in a tenth of the cases; of the eight it thought better
-and that were not, none was slower than four times. What decides between two plans that are near each other is a
+without an index is off by a factor of two in the median, of five in a tenth of the cases; nine it thought better were
+slower, the worst of them four times. What decides between two plans that are near each other is a
 measurement.
 """
 

@@ -22,7 +22,7 @@ class SqliteDdl:
 
     passing = frozenset({"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_RECOVERY", "SQLITE_LOCKED"})
     interrupted = frozenset({"SQLITE_INTERRUPT"})
-    taken = frozenset({"SQLITE_ERROR"})  # among others; but nothing that failed has left anything
+    taken = frozenset({"SQLITE_ERROR"})  # among others; whatever failed has left nothing
     poll_s = 1.0
     transactional = True
 
