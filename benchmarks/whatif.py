@@ -5,7 +5,7 @@ python -m benchmarks.whatif [--scale 0.1] [--databases sqlite,mariadb]
 Fourteen single indexes on TPC-H, and its 22 queries with each of them: 308 plans, beside those with the real index on
 the real rows. For SQLite, which tells no costs, what a plan is said to gain is put beside what it gains by the clock;
 for MariaDB beside what its optimizer says it gains with the real index. MariaDB draws its statistics of an index from
-some pages of it: built twice, the same index gives other plans, and that is as near as anybody can come.
+20 of its pages, so that the same index, built twice, gives other plans: what is judged is a server that reads all.
 """
 
 import argparse
@@ -67,6 +67,9 @@ TINY: Final = 1e-9
 GOAL_SQLITE: Final = 306
 GOAL_MARIADB: Final = 289
 GOAL_MARIADB_S: Final = 0.2
+USUAL_PAGES: Final = 20
+ALL_PAGES: Final = 5000
+"""MariaDB draws the statistics of an index from so many of its pages."""
 
 Shape = Any
 """Of a plan: everything but the new index's name."""
@@ -117,28 +120,39 @@ def mariadb_figures(_folder: Path, scale: float) -> Iterator[Figure]:
     with start_mariadb(options={"innodb_stats_auto_recalc": "OFF"}) as server:
         engine = sa.create_engine(server.create_database("tpch"), isolation_level="AUTOCOMMIT")
         tpch.load(engine, scale)
-        queries = tpch.queries("mariadb")
         with engine.connect() as connection:
-            before = _schema(connection)
-            started = time.perf_counter()
-            foretold = dict(_foretold(engine, queries))
-            took_s = (time.perf_counter() - started) / len(CANDIDATES)
-            changed = sum(one != other for one, other in zip(before, _schema(connection), strict=True))
-            connection.exec_driver_sql(
-                "SET SESSION optimizer_trace = 'enabled=on', optimizer_trace_max_mem_size = 64000000"
-            )
-            now = _explained(connection, queries)
-            real, again = ({index: _with_real(connection, index, queries) for index in CANDIDATES} for _ in range(2))
+            connection.exec_driver_sql("SET SESSION optimizer_trace = 'enabled=on'")
+            connection.exec_driver_sql("SET SESSION optimizer_trace_max_mem_size = 64000000")
+            for pages in (USUAL_PAGES, ALL_PAGES):
+                connection.execute(sa.text("SET GLOBAL innodb_stats_persistent_sample_pages = :n"), {"n": pages})
+                tpch.analyze(connection)
+                yield from _mariadb(engine, connection, judged=pages == ALL_PAGES)
         engine.dispose()
+
+
+def _mariadb(engine: sa.Engine, connection: sa.Connection, *, judged: bool) -> Iterator[Figure]:
+    """Judged where the server's statistics are exact: otherwise each real index is planned by another draw."""
+    queries = tpch.queries("mariadb")
+    before = _schema(connection)
+    started = time.perf_counter()
+    foretold = dict(_foretold(engine, queries))
+    took_s = (time.perf_counter() - started) / len(CANDIDATES)
+    changed = sum(one != other for one, other in zip(before, _schema(connection), strict=True))
+    now = _explained(connection, queries)
+    real, again = ({index: _with_real(connection, index, queries) for index in CANDIDATES} for _ in range(2))
     shapes = {index: {number: plan for number, (plan, _) in plans.items()} for index, plans in real.items()}
     noise = sum(again[index][number][0] == plan for index, plans in shapes.items() for number, plan in plans.items())
-    found = _agreement("MariaDB", shapes, {key: plan for key, (plan, _) in foretold.items()}, GOAL_MARIADB)
-    for figure in found:
-        yield replace(figure, peers={"the real index, built twice": noise}) if figure.goal else figure
-    yield Figure(
-        "MariaDB: time per candidate, 22 queries asked", took_s, "s", {}, f"at most {GOAL_MARIADB_S:g} s",
-        took_s <= GOAL_MARIADB_S,
-    )  # fmt: skip
+    label = "MariaDB" if judged else f"MariaDB, statistics from {USUAL_PAGES} pages"
+    found = list(_agreement(label, shapes, {key: plan for key, (plan, _) in foretold.items()}, GOAL_MARIADB))
+    beside = {"the real index, built twice": float(noise)}
+    yield replace(found[0], peers=beside) if judged else replace(found[0], peers=beside, goal=None, ok=None)
+    recall = found[1]
+    yield replace(recall, goal="1", ok=recall.value == 1) if judged else recall
+    yield found[2]
+    if not judged:
+        return
+    name, goal = "MariaDB: time per candidate, 22 queries asked", f"at most {GOAL_MARIADB_S:g} s"
+    yield Figure(name, took_s, "s", {}, goal, took_s <= GOAL_MARIADB_S)
     yield Figure("MariaDB: tables and statistics of the application changed", changed, "", {}, "0", changed == 0)
     off = [
         abs(math.log(max(foretold[index, number][1], TINY) / max(cost / now[number][1], TINY)))
@@ -146,8 +160,8 @@ def mariadb_figures(_folder: Path, scale: float) -> Iterator[Figure]:
         for number, (plan, cost) in plans.items()
         if _uses_it(plan)
     ]
-    beside = {"in a tenth of them": math.exp(statistics.quantiles(off, n=10)[-1])}
-    yield Figure(f"MariaDB: cost of {len(off)} plans with the index: factor between", _middle(off), "x", beside)
+    worst = {"in a tenth of them": math.exp(statistics.quantiles(off, n=10)[-1])}
+    yield Figure(f"MariaDB: cost of {len(off)} plans with the index: factor between", _middle(off), "x", worst)
 
 
 def _schema(connection: sa.Connection) -> list[tuple[Any, ...]]:

@@ -1,12 +1,22 @@
 """Contract: index optimisation."""
 
+import re
+
 import pytest
 import sqlalchemy as sa
 
+from app import migrate
+from app.common.infra.database.optimization.index_optimizer import (
+    analyze_database_indexes,
+    generate_index_optimization_sql,
+)
 from app.market.models import Base
+from dbpilot import PilotError
 from tests.support import Finstage
 
 TABLES = ["contents", "daily_prices", "signal_outcomes", "symbols", "technical_signals"]
+
+CREATE = re.compile(r"CREATE (?P<unique>UNIQUE )?INDEX \S+ ON (?P<table>\w+) \((?P<columns>[^)]*)\)")
 
 
 def _shape(table: str) -> set[tuple[tuple[str, ...], bool]]:
@@ -81,6 +91,39 @@ def test_the_single_symbol_index_of_daily_prices_is_said_to_be_a_prefix(finstage
     assert "CREATE INDEX" not in sql.text
 
 
-def test_the_sql_creates_what_is_missing_and_drops_duplicates_for_review(finstage: Finstage) -> None:
-    answer = finstage.get("/api/database/indexes/optimization-sql").json()
-    assert {"create", "drop"} <= answer.keys()
+def test_the_sql_creates_what_is_missing_and_drops_duplicates_for_review(sqlite_url: sa.URL) -> None:
+    """On the tables as they were first found, with one index made twice."""
+    engine = sa.create_engine(sqlite_url)
+    migrate.upgrade(engine, "0001")
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE INDEX idx_twice ON technical_signals (triggered_at)"))
+        connection.execute(sa.text("CREATE INDEX idx_once_more ON technical_signals (triggered_at)"))
+    sql = generate_index_optimization_sql(engine)
+    created = {
+        (match["table"], match["columns"], bool(match["unique"])) for match in map(CREATE.match, sql.create) if match
+    }
+    assert created >= {
+        ("contents", "symbol, published_at", False),
+        ("contents", "content_hash", True),
+        ("contents", "source, crawled_at", False),
+        ("daily_prices", "symbol, date", True),
+        ("technical_signals", "symbol, signal_type, timeframe", False),
+    }
+    assert any("idx_twice" in statement or "idx_once_more" in statement for statement in sql.drop)
+    with engine.begin() as connection:
+        for statement in (*sql.create, *sql.drop):
+            connection.execute(sa.text(statement))
+    assert generate_index_optimization_sql(engine).create == []
+    engine.dispose()
+
+
+def test_the_functions_answer_for_one_table(sqlite_url: sa.URL) -> None:
+    engine = sa.create_engine(sqlite_url)
+    migrate.upgrade(engine, "0001")
+    assert {table.name for table in analyze_database_indexes(engine).tables} >= set(TABLES)
+    only = generate_index_optimization_sql(engine, "contents")
+    assert only.create
+    assert all(" ON contents " in statement for statement in only.create)
+    with pytest.raises(PilotError, match=r"there is no table content; did you mean contents\?"):
+        generate_index_optimization_sql(engine, "content")
+    engine.dispose()

@@ -17,7 +17,8 @@ import sqlalchemy as sa
 
 from dbpilot.dialects.catalog import Catalog, Key
 from dbpilot.dialects.mysql.explain import explain
-from dbpilot.dialects.mysql.shadow import NAMES, Copying, sweep
+from dbpilot.dialects.mysql.scratch import NAMES, sweep
+from dbpilot.dialects.mysql.shadow import Copying
 from dbpilot.dialects.mysql.whatif import open_what_if
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.whatif import Cost, NewIndex, Query, WhatIf
@@ -27,6 +28,7 @@ from dbpilot.unsupported import Unsupported
 
 DEADLINE_S = 60
 SAMPLE = Copying(rows=4_000)
+BLOCKS = Copying(rows=4_000, scanned_rows=1_000)
 SCHEMA = """
 CREATE TABLE customers (id INT PRIMARY KEY, email VARCHAR(80) NOT NULL, country CHAR(2) NOT NULL, born DATE,
     UNIQUE KEY by_email (email)) STATS_AUTO_RECALC=0;
@@ -36,7 +38,7 @@ CREATE TABLE orders (id INT AUTO_INCREMENT PRIMARY KEY, customer_id INT NOT NULL
     CONSTRAINT of_customer FOREIGN KEY (customer_id) REFERENCES customers (id)) STATS_AUTO_RECALC=0;
 CREATE TABLE `lines` (order_id INT, line INT, product INT NOT NULL, pieces INT NOT NULL, PRIMARY KEY (order_id, line))
     STATS_AUTO_RECALC=0;
-CREATE TABLE `odd ``name% :x` (id INT PRIMARY KEY, `a%s ``b` INT NOT NULL, extra JSON) STATS_AUTO_RECALC=0;
+CREATE TABLE `odd ``name% :x` (id INT PRIMARY KEY, `a%s ``b{}` INT NOT NULL, extra JSON) STATS_AUTO_RECALC=0;
 CREATE TABLE parts (id INT, year INT NOT NULL, PRIMARY KEY (id, year))
     PARTITION BY RANGE (year) (PARTITION old VALUES LESS THAN (2020), PARTITION new VALUES LESS THAN MAXVALUE);
 CREATE TRIGGER counted AFTER INSERT ON orders FOR EACH ROW SET @inserted = NEW.id;
@@ -65,7 +67,7 @@ BY_PRODUCT = new("lines", "product")
 COVERING = new("lines", "product", "pieces")
 BY_COUNTRY = new("customers", "country")
 BY_BIRTH = new("customers", "born")
-ODD = new("odd `name% :x", "a%s `b")
+ODD = new("odd `name% :x", "a%s `b{}")
 
 AGREED = (
     (BY_PRODUCT, "SELECT * FROM `lines` WHERE product = 7", None),
@@ -91,7 +93,7 @@ AGREED = (
     ),
     (BY_BIRTH, "WITH young AS (SELECT id FROM customers WHERE born > '1963-06-01') SELECT * FROM young", None),
     (BY_BIRTH, "SELECT 1 FROM customers WHERE born < '1950-01-05' UNION ALL SELECT id FROM parts WHERE id = 3", None),
-    (ODD, "SELECT id FROM `odd ``name%% :x` WHERE `a%%s ``b` = %s", (5,)),
+    (ODD, "SELECT id FROM `odd ``name%% :x` WHERE `a%%s ``b{}` = %s", (5,)),
     (BY_DATE, "SELECT COUNT(*) FROM orders WHERE note LIKE '%text%'", None),
     (
         BY_CUSTOMER_DATE,
@@ -162,7 +164,7 @@ def really(
     return shape(root, index)
 
 
-@pytest.mark.parametrize("copying", [Copying(), SAMPLE], ids=["whole", "sample"])
+@pytest.mark.parametrize("copying", [Copying(), SAMPLE, BLOCKS], ids=["whole", "sample", "blocks"])
 def test_statements_are_planned_as_with_the_index(shop: sa.Engine, copying: Copying) -> None:
     with asking(shop, copying) as what_if:
         asked = [

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from dbpilot.dialects.catalog import ReadsCatalog, SamplesTable
+from dbpilot.dialects.checkup import Check
 from dbpilot.dialects.ddl import Ddl
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.whatif import OpensWhatIf
@@ -89,6 +90,9 @@ class Dialect:
 
     what_if: OpensWhatIf
     """What statements would cost with other indexes."""
+
+    checks: tuple[Check, ...]
+    """What may be off on such a database."""
 
     def identity(self, engine: Engine) -> Identity:
         """What answers behind this engine, from what SQLAlchemy learned at its first connection."""

@@ -45,7 +45,7 @@ class Limits:
     """How often the optimizer may be asked, about."""
     min_gain: float = 0.001
     """The share of the workload that an index has to save at least."""
-    evenness: float = 0.3
+    evenness: float = 0.4
     """See :attr:`dbpilot.indexes.choice.Problem.evenness`."""
 
 
@@ -173,7 +173,7 @@ class _Advisor:
 
     def _doubt(self, budget_bytes: float, sizes: Mapping[NewIndex, float]) -> int:
         """A good set within so many bytes, as bits: what could be better is asked until nothing is."""
-        chosen = self._chooser(budget_bytes).best()
+        chosen = self._chooser(budget_bytes).good()
         for _ in range(ROUNDS):
             known = self._plans_known()
             for asked, allowed in self._doubts(self._indexes(chosen), budget_bytes, sizes):
@@ -182,7 +182,7 @@ class _Advisor:
                 self._book.ask(asked, allowed)
             if self._plans_known() == known:
                 break
-            chosen = self._chooser(budget_bytes).better(chosen)
+            chosen = self._chooser(budget_bytes).good(chosen)
         return chosen
 
     def _look_at_each(self, sizes: Mapping[NewIndex, float]) -> None:

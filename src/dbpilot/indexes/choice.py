@@ -88,16 +88,14 @@ class Chooser:
         self._demands_of = self._by_option()
         self._moves = self._all_moves()
 
-    def better(self, start: int) -> int:
-        """A set that is as good as this one, or better, from a quick search."""
-        if not self._fits(start):
-            return self.best()
-        return min(self._improved(start, paired=0), self._pruned(self._greedy(STEEPNESS[1])), key=self._rank)
+    def good(self, start: int = 0) -> int:
+        """A set from a quick search; as good as ``start``, or better, where that fits."""
+        found = {self._greedy(STEEPNESS[1])} | ({start} if self._fits(start) else set())
+        return self._improved(min(found, key=self._rank), paired=0)
 
     def best(self) -> int:
         """The indexes of the best set found, as bits."""
-        found = {self._greedy(steepness) for steepness in STEEPNESS}
-        likely = sorted(found, key=self._rank)[:2]
+        likely = sorted({self._greedy(steepness) for steepness in STEEPNESS}, key=self._rank)[:2]
         return min((self._improved(one) for one in likely), key=self._rank)
 
     def loss(self, chosen: int) -> float:

@@ -57,6 +57,8 @@ class PlanBook:
 
     def __init__(self, what_if: WhatIf) -> None:
         self._what_if = what_if
+        self._impossible: Set = frozenset()
+        """Indexes that this database would not make."""
 
     def open(self, query: Query, relevant: Iterable[NewIndex]) -> Asked | Unsupported:
         """The query, with what it costs now; Unsupported where the database cannot plan it."""
@@ -76,16 +78,22 @@ class PlanBook:
         """The indexes that the query would use, of these."""
         return self._ask(asked, frozenset(asked.relevant) & frozenset(allowed)).used
 
-    def _ask(self, asked: Asked, wanted: Set) -> Cost:
+    def _ask(self, asked: Asked, indexes: Set) -> Cost:
+        wanted = indexes - self._impossible
         known = asked.known(wanted)
         if known is not None:
             return known
-        # In an order of their own: of plans that cost the same the optimizer takes the one that it meets first.
-        cost = self._what_if.cost(asked.query, sorted(wanted, key=repr))
+        cost = self._cost(asked, wanted)
         if isinstance(cost, Unsupported):
-            cost = asked.now
+            culprits = frozenset(index for index in wanted if isinstance(self._cost(asked, {index}), Unsupported))
+            self._impossible |= culprits
+            return self._ask(asked, wanted) if culprits else asked.now
         asked.answers.append(_Answer(wanted, cost))
         return cost
+
+    def _cost(self, asked: Asked, indexes: Iterable[NewIndex]) -> Cost | Unsupported:
+        """In an order of their own: of plans that cost the same an optimizer takes the one that it meets first."""
+        return self._what_if.cost(asked.query, sorted(indexes, key=repr))
 
     def peel(self, asked: Asked, sizes: Mapping[NewIndex, float], most: int) -> None:
         """The best plan is known, and the best with smaller and smaller indexes only, by at most so many questions."""

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, text
 
 from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
 from dbpilot.dialects.mysql.catalog import catalog, sampled
+from dbpilot.dialects.mysql.checkup import CHECKS
 from dbpilot.dialects.mysql.ddl import DDL
 from dbpilot.dialects.mysql.explain import explain
 from dbpilot.dialects.mysql.whatif import open_what_if
@@ -78,4 +79,5 @@ DIALECT: Final = Dialect(
     sampled=sampled,
     ddl=DDL,
     what_if=open_what_if,
+    checks=CHECKS,
 )

@@ -65,17 +65,25 @@ def explain(connection: Connection, statement: str, parameters: Any) -> PlanNode
 
 
 def read(answer: str) -> Mapping[str, Any]:
-    """What the server says in JSON; what has the same name several times, as it is allowed to, is a list.
+    """The server's answer; what has the same name several times, as it is allowed to in JSON, is a list.
 
     Raises:
         ValueError: it is no JSON.
     """
-    try:
-        found: Mapping[str, Any] = json.loads(answer, object_pairs_hook=_object, strict=False)
-    except ValueError:
-        mended = TEXT.sub(lambda text: json.dumps(text[1]), answer)
-        found = json.loads(mended, object_pairs_hook=_object, strict=False)
+    found: Mapping[str, Any] = loaded(answer, object_pairs_hook=_object)
     return found
+
+
+def loaded(answer: str, **how: Any) -> Any:
+    """What the server says in JSON, or in something that is nearly JSON.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return json.loads(answer, strict=False, **how)
+    except ValueError:
+        return json.loads(TEXT.sub(lambda text: json.dumps(text[1]), answer), strict=False, **how)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

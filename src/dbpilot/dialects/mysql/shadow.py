@@ -1,36 +1,26 @@
-"""A schema of our own beside the application's, with its tables, a part of their rows, and their statistics.
+"""The application's tables in a schema of our own: a part of their rows, and what the server knows of them.
 
-Nothing of it is in the application's schema, and nobody but us reads it. Its owner holds a lock that bears its name for
-as long as it lives; what a dead owner left is dropped by the next one, for a server frees a lock when its holder's
-connection ends, however it ends.
+Nothing of it is in the application's schema, whose tables are read, without a lock on any row, and nothing else.
 """
 
 import math
-import re
-import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, quoted_name, text
-from sqlalchemy.dialects import mysql
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
 from dbpilot.dialects.catalog import Key
 from dbpilot.dialects.mysql import innodb
 from dbpilot.dialects.mysql.innodb import Statistics
+from dbpilot.dialects.mysql.scratch import DENIED, LEFT_BEHIND_S, NAMES, PREFIX, number_of
 from dbpilot.dialects.mysql.size import Measured
 from dbpilot.dialects.whatif import NewIndex
-from dbpilot.errors import RefusedError
 from dbpilot.unsupported import Unsupported
 
-PREFIX: Final = "dbpilot_shadow_"
-NAME: Final = re.compile(rf"{PREFIX}([0-9a-f]{{8}})_[0-9a-f]{{8}}")
-"""When it was made, in seconds since 1970, and chance; what is called otherwise is none of ours."""
-LEFT_BEHIND_S: Final = 3600.0
-"""A schema whose lock is free is dropped when it is so old: a lock on another server of a cluster cannot be seen."""
 MOST_KEYS: Final = 64
 """As many indexes InnoDB has on one table."""
 FEW_CHARACTERS: Final = 255
@@ -40,26 +30,15 @@ LONG_TYPES: Final = frozenset("tinytext text mediumtext longtext tinyblob blob m
 INTEGERS: Final = frozenset("tinyint smallint mediumint int bigint".split())
 SEED: Final = 7
 """The same rows are drawn each time, as far as they are the same."""
-SCANNED_ROWS: Final = 2_000_000
-"""A larger table is not read to draw a sample from it."""
 BLOCKS: Final = 200
-"""Of a larger table so many runs of neighbours are read instead, all over its key."""
+"""Of a large table so many runs of neighbours are read, from all over its key."""
 LOCK_WAIT_S: Final = 2
 
-NAMES: Final = mysql.dialect(paramstyle="qmark").identifier_preparer
-"""Quotes names for statements that the driver fills nothing into: a percent sign stays one."""
-DENIED: Final = frozenset({1044, 1142, 1227, 1370})
-"""The server's numbers for a right that is missing."""
-READ_ONLY: Final = 1290
+TOO_MANY: Final = 1069
+"""The server's number for a table that has as many indexes as it can."""
 TOO_SLOW: Final = frozenset({1205, 1969, 3024})
 """The server's numbers for a statement that took, or waited, longer than it may."""
 
-NOW: Final = text("SELECT CAST(UNIX_TIMESTAMP() AS UNSIGNED)")
-TAKE: Final = text("SELECT GET_LOCK(:name, 0)")
-RELEASE: Final = text("SELECT RELEASE_LOCK(:name)")
-SHADOWS: Final = text(
-    r"SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME LIKE 'dbpilot\_shadow\_%'"
-)
 TABLE: Final = text(
     """SELECT ENGINE, TABLE_ROWS, DATA_LENGTH, CREATE_OPTIONS FROM information_schema.TABLES
     WHERE TABLE_SCHEMA = :schema AND TABLE_NAME = :table AND TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')"""
@@ -83,6 +62,8 @@ class Copying:
     rows_without_statistics: int = 1_000_000
     """Where the server cannot be told of the whole table's statistics: then only a whole copy is planned like it."""
     bytes: int = 64 * 2**20
+    scanned_rows: int = 2_000_000
+    """A larger table is not read as a whole to draw a sample from it."""
     statement_s: float = 10.0
     left_behind_s: float = LEFT_BEHIND_S
 
@@ -130,7 +111,7 @@ class Copy:
         """How many rows the application's table has, where that is known."""
         return self.statistics.rows if self.statistics is not None else math.inf
 
-    def long(self, column: Filled) -> bool:
+    def cuts(self, column: Filled) -> bool:
         """Whether the values of this column are cut."""
         if any(column.name in unique for unique in self.uniques):
             return False
@@ -180,16 +161,16 @@ class Shadow:
         if found is None:
             return Unsupported(f"{name} is no table of {self._schema}", "ask about its tables, rather than about views")
         copy = self._described(name)
-        self._say("CREATE TABLE {} LIKE {}", (self.name, name), (self._schema, name))
+        self._say("CREATE TABLE", (self.name, name), "LIKE", (self._schema, name))
         is_plain = found.ENGINE == "InnoDB" and "partitioned" not in (found.CREATE_OPTIONS or "")
         whole = innodb.read(self._connection, self._schema, name) if is_plain and self.writes_statistics else None
         if is_plain:
-            self._say("ALTER TABLE {} STATS_PERSISTENT = 1, STATS_AUTO_RECALC = 0", (self.name, name))
+            self._say("ALTER TABLE", (self.name, name), "STATS_PERSISTENT = 1, STATS_AUTO_RECALC = 0")
         rows = whole.rows if whole is not None else float(found.TABLE_ROWS or 0)
         size = whole.clustered_pages * self._page if whole is not None else float(found.DATA_LENGTH or 0)
-        copy.share = self._fill(copy, rows, size)
+        copy.share = min(1.0, max(self._fill(copy, rows, size), 1.0 / max(rows, 1.0)))
         if whole is None:
-            self._say("ANALYZE LOCAL TABLE {}", (self.name, name))
+            self._say("ANALYZE LOCAL TABLE", (self.name, name))
         else:
             copy.known, copy.statistics = whole.distinct, whole
             self._tell(copy)
@@ -220,7 +201,7 @@ class Shadow:
             try:
                 return self._drawn(copy, rows, most)
             except DBAPIError as error:
-                if _number(error) not in TOO_SLOW:
+                if number_of(error) not in TOO_SLOW:
                     raise
                 return self._insert(copy, self._selected(copy).limit(max(1, most // 10))) / max(rows, 1.0)
 
@@ -230,8 +211,9 @@ class Shadow:
             # Its statistics may be old, and the table large: what is more than twice as many is not copied.
             copied = self._insert(copy, select.limit(2 * most))
             return 1.0 if copied < 2 * most else copied / max(rows, copied + 1.0)
-        if rows <= SCANNED_ROWS:
-            return self._insert(copy, select.where(sa.func.rand(SEED) < most / rows).limit(2 * most)) and most / rows
+        if rows <= self._copying.scanned_rows:
+            self._insert(copy, select.where(sa.func.rand(SEED) < most / rows).limit(2 * most))
+            return most / rows
         return self._in_blocks(copy, select, most) / rows
 
     def _in_blocks(self, copy: Copy, select: sa.Select[Any], most: int) -> int:
@@ -241,6 +223,8 @@ class Shadow:
             return self._insert(copy, select.limit(most))
         key = _column(copy.primary[0])
         low, high = self._connection.execute(select.with_only_columns(sa.func.min(key), sa.func.max(key))).one()
+        if low is None:
+            return 0
         starts = [low + (high - low) * place // BLOCKS for place in range(BLOCKS)]
         runs = (select.where(key >= start).order_by(key).limit(max(1, most // BLOCKS)) for start in starts)
         return sum(self._insert(copy, run) for run in runs)
@@ -253,7 +237,7 @@ class Shadow:
         name = _column(column.name)
         if column.type == "json":  # MySQL's own type, of which nothing can be cut off
             return sa.null() if column.nullable else sa.literal("{}")
-        return sa.func.left(name, KEPT_CHARACTERS) if copy.long(column) else name
+        return sa.func.left(name, KEPT_CHARACTERS) if copy.cuts(column) else name
 
     def _insert(self, copy: Copy, select: sa.Select[Any]) -> int:
         names = [column.name for column in copy.columns]
@@ -276,9 +260,9 @@ class Shadow:
     def _tell(self, copy: Copy) -> None:
         if copy.statistics is not None:
             innodb.write(self._connection, self.name, copy.name, copy.statistics)
-            here, there = (self.name, copy.name), (self.name, f"{copy.name[:50]}__renamed")
-            self._say("RENAME TABLE {} TO {}", here, there)
-            self._say("RENAME TABLE {} TO {}", there, here)
+            here, there = (self.name, copy.name), (self.name, self._next_name())
+            self._say("RENAME TABLE", here, "TO", there)
+            self._say("RENAME TABLE", there, "TO", here)
 
     def fetch(self, copy: Copy, equal: Mapping[str, Any]) -> None:
         """The row with these values is among those that were copied, where at most one has them.
@@ -287,13 +271,23 @@ class Shadow:
         """
         for unique in copy.uniques if copy.share < 1.0 else ():
             values = tuple(equal.get(column) for column in unique)
-            if None in values or (copy.name, unique, values) in self._fetched:
+            if not all(isinstance(value, Hashable) and value is not None for value in values):
+                continue
+            if (copy.name, unique, values) in self._fetched:
                 continue
             self._fetched.add((copy.name, unique, values))
             named = zip(unique, values, strict=True)
             where = [_column(column) == value for column, value in named]
             with self._settled():
-                self._insert(copy, self._selected(copy).where(*where).limit(1))
+                self._try(copy, self._selected(copy).where(*where).limit(1))
+
+    def _try(self, copy: Copy, select: sa.Select[Any]) -> None:
+        """The rows are copied, unless the server makes nothing of the values in the statement."""
+        try:
+            self._insert(copy, select)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
 
     # -- new indexes
 
@@ -320,7 +314,7 @@ class Shadow:
         too_many = len(copy.present) + len(copy.built) + wanted - MOST_KEYS
         for index in [index for index in copy.built if index not in kept][: max(0, too_many)]:
             name = copy.built.pop(index)
-            self._say(f"ALTER TABLE {{}} DROP INDEX {self.quote(name)}", (self.name, copy.name))
+            self._say("ALTER TABLE", (self.name, copy.name), f"DROP INDEX {self.quote(name)}")
             if copy.statistics is not None:
                 copy.statistics = copy.statistics.without(name)
 
@@ -331,12 +325,13 @@ class Shadow:
             for index, name in names.items()
         )
         try:
-            self._say(f"ALTER TABLE {{}} {added}", (self.name, copy.name))
+            self._say("ALTER TABLE", (self.name, copy.name), added)
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
             refused = _refused("the server does not build such an index", error)
-            self._impossible |= {indexes[0]: refused} if len(indexes) == 1 else {}
+            if len(indexes) == 1 and number_of(error) != TOO_MANY:
+                self._impossible[indexes[0]] = refused
             return refused
         copy.built |= names
         if copy.statistics is not None:
@@ -399,10 +394,10 @@ class Shadow:
             }
         return self._measured[copy.name]
 
-    def _say(self, template: str, *tables: tuple[str, str]) -> None:
-        """The statement is executed, with these tables in the places of the brackets."""
-        said = template.format(*(f"{self.quote(schema)}.{self.quote(name)}" for schema, name in tables))
-        answer = self._connection.exec_driver_sql(said, None, execution_options={"no_parameters": True})
+    def _say(self, *parts: str | tuple[str, str]) -> None:
+        """The statement of these words and tables is executed."""
+        said = (part if isinstance(part, str) else f"{self.quote(part[0])}.{self.quote(part[1])}" for part in parts)
+        answer = self._connection.exec_driver_sql(" ".join(said), None, execution_options={"no_parameters": True})
         answer.close()
 
 
@@ -415,81 +410,11 @@ def _relation(schema: str, copy: Copy) -> sa.TableClause:
     return sa.table(quoted_name(copy.name, quote=True), *columns, schema=quoted_name(schema, quote=True))
 
 
-def _number(error: DBAPIError) -> int:
-    """The server's number of an error; 0 where it is not the server's."""
-    arguments = getattr(error.orig, "args", ())
-    return arguments[0] if arguments and isinstance(arguments[0], int) else 0
-
-
 def _refused(what: str, error: DBAPIError) -> Unsupported:
-    number = _number(error)
+    number = number_of(error)
     if number in DENIED:
         return Unsupported(f"{what}: this user may not", "GRANT SELECT on the tables that are asked about to this user")
     return Unsupported(f"{what}: error {number}", "ask about other tables or indexes")
-
-
-# -- the schema's life
-
-
-@contextmanager
-def open_shadow(connection: Connection, schema: str, copying: Copying) -> Iterator[Shadow]:
-    """There is a shadow until the block ends, on a connection that nobody uses besides.
-
-    Raises:
-        RefusedError: this user, or this server, has no place for one; says what would change that.
-    """
-    sweep(connection, copying.left_behind_s)
-    began = int(connection.execute(NOW).scalar_one())
-    name = f"{PREFIX}{began:08x}_{secrets.token_hex(4)}"
-    connection.execute(TAKE, {"name": name})
-    try:
-        _create(connection, name)
-        yield Shadow(connection, schema, name, copying)
-    finally:
-        with suppress(SQLAlchemyError):  # what a lost connection left is swept by the next one
-            _drop(connection, name)
-            connection.execute(RELEASE, {"name": name})
-
-
-def _create(connection: Connection, name: str) -> None:
-    quoted = NAMES.quote_identifier(name)
-    try:
-        connection.exec_driver_sql(f"CREATE DATABASE {quoted}").close()
-    except DBAPIError as error:
-        if _number(error) in DENIED:
-            raise RefusedError(_what_to_grant(connection)) from None
-        if _number(error) == READ_ONLY:
-            raise RefusedError("the server takes no changes: ask its primary, or a copy that does") from None
-        raise
-
-
-def _what_to_grant(connection: Connection) -> str:
-    user, _, host = str(connection.execute(text("SELECT CURRENT_USER()")).scalar_one()).rpartition("@")
-    who = f"'{user}'@'{host}'"
-    rights = "SELECT, INSERT, CREATE, DROP, ALTER, INDEX"
-    return (
-        "this user may not make the schema in which other indexes are tried; let an administrator say "
-        rf"GRANT {rights} ON `dbpilot\_shadow\_%`.* TO {who}; and, so that samples of the tables are enough, "
-        f"GRANT SELECT, INSERT, DELETE ON mysql.innodb_table_stats TO {who}; "
-        f"GRANT SELECT, INSERT, DELETE ON mysql.innodb_index_stats TO {who};"
-    )
-
-
-def _drop(connection: Connection, name: str) -> None:
-    quoted = NAMES.quote_identifier(name)
-    connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted}").close()
-
-
-def sweep(connection: Connection, left_behind_s: float) -> None:
-    """Schemas are gone that are so old, and whose owners are gone."""
-    now = int(connection.execute(NOW).scalar_one())
-    for name in connection.execute(SHADOWS).scalars().all():
-        made = NAME.fullmatch(name)
-        is_old = made is not None and now - int(made[1], 16) >= left_behind_s
-        if is_old and connection.execute(TAKE, {"name": name}).scalar_one():
-            with suppress(DBAPIError):  # somebody else's, that this user may see and not drop
-                _drop(connection, name)
-            connection.execute(RELEASE, {"name": name})
 
 
 def _may_write_statistics(connection: Connection, name: str) -> bool:

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from dbpilot.dialects.catalog import Catalog
 from dbpilot.dialects.mysql.answer import Names, Planned, planned
 from dbpilot.dialects.mysql.explain import EXPLAIN, read
-from dbpilot.dialects.mysql.shadow import LOCK_WAIT_S, Copy, Copying, Shadow, open_shadow
+from dbpilot.dialects.mysql.scratch import scratch_schema
+from dbpilot.dialects.mysql.shadow import LOCK_WAIT_S, Copy, Copying, Shadow
 from dbpilot.dialects.mysql.size import built_bytes
 from dbpilot.dialects.mysql.statement import Statement
 from dbpilot.dialects.mysql.statement import read as read_statement
@@ -54,7 +55,8 @@ def open_what_if(engine: Engine, catalog: Catalog, copying: Copying | None = Non
             connection.detach()  # its settings are nobody else's, and the lock goes when it is closed
             schema = catalog.schema or str(connection.execute(text("SELECT DATABASE()")).scalar_one())
             is_replicated = _set_up(connection, how)
-            shadow = stack.enter_context(open_shadow(connection, schema, how))
+            name = stack.enter_context(scratch_schema(connection, how.left_behind_s))
+            shadow = Shadow(connection, schema, name, how)
             connection.exec_driver_sql(f"USE {shadow.quote(shadow.name)}").close()
         yield ShadowIndexes(connection, catalog, schema, shadow, how, is_replicated=is_replicated)
 
@@ -237,7 +239,7 @@ class ShadowIndexes:
             meant.setdefault(place.alias, []).append(copies[self._shadow.folded(place.table)])
         try:
             return planned(meant, *self._explained(said, statement.parameters))
-        except ValueError:
+        except (ValueError, LookupError, TypeError):  # nobody promises the form of a trace
             return UNREADABLE
         except DBAPIError as error:
             if error.connection_invalidated:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text
 
 from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
 from dbpilot.dialects.postgresql.catalog import catalog, sampled
+from dbpilot.dialects.postgresql.checkup import CHECKS
 from dbpilot.dialects.postgresql.ddl import DDL
 from dbpilot.dialects.postgresql.explain import explain
 from dbpilot.dialects.postgresql.whatif import open_what_if
@@ -98,4 +99,5 @@ DIALECT: Final = Dialect(
     sampled=sampled,
     ddl=DDL,
     what_if=open_what_if,
+    checks=CHECKS,
 )

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Engine
 from dbpilot.dialects.base import Dialect
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.sqlite.catalog import catalog, sampled
+from dbpilot.dialects.sqlite.checkup import CHECKS
 from dbpilot.dialects.sqlite.ddl import DDL
 from dbpilot.dialects.sqlite.explain import lines_of, tree_of
 from dbpilot.dialects.sqlite.whatif import open_what_if
@@ -45,4 +46,5 @@ DIALECT: Final = Dialect(
     sampled=sampled,
     ddl=DDL,
     what_if=open_what_if,
+    checks=CHECKS,
 )
