@@ -2,8 +2,9 @@
 
 python -m benchmarks.index_size [--scale 0.1] [--databases postgresql,mariadb,sqlite]
 
-Two sets of indexes: on TPC-H, chosen before any model was fitted and never fitted on; and on a table of ticks that is
-generated here, with other types, skewed and missing values, on which PostgreSQL's model was tried while it was written.
+Two sets of indexes: on TPC-H, which the models of PostgreSQL and SQLite were never fitted on (MariaDB's was corrected
+after errors on both sets had been seen); and on a table of ticks that is generated here, with other types, skewed and
+missing values, on which PostgreSQL's model was tried while it was written.
 The error of a set is geometric: twice too large and half too small are both 2. HypoPG's estimate stands beside.
 """
 

@@ -35,14 +35,14 @@ class Shop:
     def advise(self, *queries: tuple[str, float, float | None], limits: Limits | None = None) -> Proposal:
         """On statements with their calls and seconds."""
         dialect = dialect_of(self.engine)
-            workload = Workload(tuple(self._statement(*query) for query in queries), "a test")
+        workload = Workload(tuple(self._statement(*query) for query in queries), "a test")
         with dialect.what_if(own_engine(self.engine), self.catalog) as what_if:
             return advise(self.catalog, workload, what_if, limits or Limits())
 
     def cost(self, query: str, proposal: Proposal) -> tuple[float, float]:
         """Now and with all advice followed, asked anew."""
         dialect = dialect_of(self.engine)
-            with dialect.what_if(own_engine(self.engine), self.catalog) as what_if:
+        with dialect.what_if(own_engine(self.engine), self.catalog) as what_if:
             before = what_if.cost(Query(query))
             after = what_if.cost(Query(query), [advice.index for advice in proposal.advice])
         assert not isinstance(before, Unsupported)

@@ -170,7 +170,7 @@ class _Suggesting:
             covered_by=finding.covered_by or waits_for,
             waits_for=waits_for,
             kind=finding.kind,
-            promises=self._unchanged(finding.table),
+            promises=self._unchanged(finding.table, name),
         )
 
     def _index(self, table: Table, name: str) -> Index | None:
@@ -183,8 +183,14 @@ class _Suggesting:
             Promise(one.id, gains.get(one.id, _ratio(one, index)), one.mean_s) for one in self._watched(index.table)
         )
 
-    def _unchanged(self, table: str) -> tuple[Promise, ...]:
-        return tuple(Promise(one.id, 1.0, one.mean_s) for one in self._watched(table))
+    def _unchanged(self, table: str, index: str) -> tuple[Promise, ...]:
+        """What is answered by the index must not become slower without it; where that is not known, nothing may that
+        reads the table."""
+        proposal = self._analysis.proposal
+        users = None if proposal is None else proposal.used.get(f"{table}.{index}", ())
+        return tuple(
+            Promise(one.id, 1.0, one.mean_s) for one in self._watched(table) if users is None or one.id in users
+        )
 
     def _watched(self, table: str) -> list[Statement]:
         """The statements that touch the table, those first that take most time."""

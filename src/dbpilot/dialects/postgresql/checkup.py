@@ -83,10 +83,10 @@ SLOTS: Final = text(
 )
 RIGHTS: Final = text(
     "SELECT current_user, current_schema(), has_schema_privilege(current_schema(), 'CREATE'), "
-    "(SELECT array_agg(relname::text ORDER BY relname) FROM pg_class "
-    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT pg_has_role(relowner, 'USAGE')), "
-    "(SELECT array_agg(relname::text ORDER BY relname) FROM pg_class "
-    "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT (has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'DELETE')))"
+    "array_agg(name ORDER BY name) FILTER (WHERE NOT owns), array_agg(name ORDER BY name) FILTER (WHERE NOT deletes) "
+    "FROM (SELECT relname::text AS name, pg_has_role(relowner, 'USAGE') AS owns, "
+    "has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'DELETE') AS deletes FROM pg_class "
+    "WHERE relnamespace = to_regnamespace(quote_ident(current_schema())) AND relkind IN ('r', 'p')) AS tables"
 )
 COLLATIONS: Final = text(
     "SELECT datcollversion, pg_database_collation_actual_version(oid), datname FROM pg_database "
