@@ -3,8 +3,8 @@
 python -m benchmarks.crash [--kills 200] [--seed 7]
 
 After each kill every row must be in its table or in its archive; after the next run it must be in exactly one of them,
-with the content that it had. Half of the runs are killed at a chosen step (before or after a statement of either database,
-a commit, or whatever is done to a file of the archive), half at a random moment, if they have not ended by then.
+with the content that it had. Half of the runs are killed at a chosen step (before or after a statement of either
+database, a commit, or whatever is done to a file of the archive), half at a random moment, if they last until then.
 """
 
 import argparse

@@ -667,7 +667,7 @@ TRAPS = {
 }
 
 
-@pytest.mark.parametrize("repeat", range(5))
+@pytest.mark.parametrize("repeat", range(2))
 def test_useless_advice_is_taken_back_every_time(engine: sa.Engine, repeat: int) -> None:
     change = wanted(index=NewIndex("orders", (Key("customer"),)))
     proof = applier(engine).prove(change, {"p": Query(USELESS)}, who="me")
@@ -676,7 +676,7 @@ def test_useless_advice_is_taken_back_every_time(engine: sa.Engine, repeat: int)
     assert half_built(engine) == []
 
 
-@pytest.mark.parametrize("repeat", range(5))
+@pytest.mark.parametrize("repeat", range(2))
 def test_advice_that_makes_one_statement_slower_is_taken_back_every_time(engine: sa.Engine, repeat: int) -> None:
     """The slower one is timed here, as the application's statements are: once before, once after, on real rows."""
     big, change = filled_more(engine), wanted(ratio=1.0)

@@ -19,7 +19,7 @@ from dbpilot.indexes.runner import Manners
 from tests.contract.test_index_apply import MANY, filled, half_built, index, wanted
 from tests.support import REPOSITORY
 
-KILLS = 8
+KILLS = 4
 SEED = 5
 DEADLINE_S = 120
 WORK = """
