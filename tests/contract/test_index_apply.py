@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from dbpilot.clock import SYSTEM
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.catalog import Catalog, Index, Key
-from dbpilot.dialects.ddl import Limits
+from dbpilot.dialects.ddl import Limits, named
 from dbpilot.dialects.whatif import NewIndex, Query
 from dbpilot.errors import RefusedError
 from dbpilot.indexes.apply import Activity, Applier, Outcome
@@ -719,3 +719,16 @@ def filled_more(engine: sa.Engine) -> sa.Engine:
         for _ in range(4):
             connection.execute(sa.text(f"INSERT INTO orders (id, customer, note, paid, code) {copy}"))
     return engine
+
+
+def test_an_index_is_built_anew_where_it_is(engine: sa.Engine) -> None:
+    dialect = dialect_of(engine)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("CREATE TABLE built_anew (id INTEGER PRIMARY KEY, name VARCHAR(20))").close()
+        connection.exec_driver_sql("CREATE INDEX ix_built_anew ON built_anew (name)").close()
+        before = dialect.catalog(connection).tables["built_anew"]
+        statement = dialect.ddl.rebuild(engine.dialect, named("built_anew", "ix_built_anew"))
+        connection.exec_driver_sql(statement).close()
+        after = dialect.catalog(connection).tables["built_anew"]
+    assert [index.keys for index in after.indexes] == [index.keys for index in before.indexes]
+    assert all(index.valid for index in after.indexes)

@@ -82,6 +82,9 @@ class Ddl(Protocol):
     def drop(self, dialect: sa.Dialect, index: sa.Index) -> str:
         """The statement that takes it away while others write."""
 
+    def rebuild(self, dialect: sa.Dialect, index: sa.Index) -> str:
+        """The statement that builds it anew while others use it, or, where there is none, the least that does."""
+
     def hide(self, dialect: sa.Dialect, index: sa.Index, *, hidden: bool) -> str:
         """The statement that hides it from the optimizer, or shows it again."""
 

@@ -149,8 +149,9 @@ class _Suggesting:
     def _drop(self, finding: Finding) -> Suggestion:
         name = finding.drop or finding.rebuild or ""
         present = self._index(self._catalog.tables[finding.table], name)
-        act: Act = "drop" if finding.drop else "rebuild"
-        gone = self._ddl.drop(self._dialect, named(finding.table, name, self._schema))
+        act: Act = "drop" if finding.drop is not None else "rebuild"
+        index = named(finding.table, name, self._schema)
+        is_drop = finding.drop is not None
         anew = self._ddl.again(self._dialect, present.definition) if present and present.definition else None
         waits_for = name_of(finding.waits_for, self._catalog) if finding.waits_for is not None else None
         return Suggestion(
@@ -159,8 +160,8 @@ class _Suggesting:
             why="finding",
             table=finding.table,
             name=name,
-            ddl=gone if act == "drop" or anew is None else f"{gone}; {anew}",
-            undo=anew,
+            ddl=self._ddl.drop(self._dialect, index) if is_drop else self._ddl.rebuild(self._dialect, index),
+            undo=anew if is_drop else None,
             reason=finding.reason,
             evidence=(*finding.evidence, *((f"only once {waits_for} is there",) if waits_for else ())),
             safe=finding.risk == "safe",

@@ -93,6 +93,10 @@ class MySqlDdl:
         """ALTER TABLE: MariaDB's DROP INDEX takes no more than one of the two clauses."""
         return self._altered(dialect, index, f"DROP INDEX {quoted(dialect, index)}, {', '.join(ONLINE)}")
 
+    def rebuild(self, dialect: sa.Dialect, index: sa.Index) -> str:
+        """The whole table is built anew with its indexes: there is no statement for one."""
+        return self._altered(dialect, index, f"FORCE, {', '.join(ONLINE)}")
+
     def hide(self, dialect: sa.Dialect, index: sa.Index, *, hidden: bool) -> str:
         """Some milliseconds, whatever the size."""
         word = self._hidden(dialect) if hidden else {"mariadb": "NOT IGNORED", "mysql": "VISIBLE"}[_kind(dialect)]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -174,8 +174,8 @@ def _timeouts(patient: Patient) -> Iterator[Ailment]:
 
 
 def _driver(patient: Patient) -> Iterator[Ailment]:
-    info = getattr(patient.connection.connection.dbapi_connection, "info", None)
-    told = info.get_parameters() if hasattr(info, "get_parameters") else None
+    info: Any = getattr(patient.connection.connection.dbapi_connection, "info", None)
+    told = info.get_parameters() if hasattr(info, "get_parameters") else None  # psycopg's
     if told is not None and "connect_timeout" not in told:
         yield Ailment(
             "amber",

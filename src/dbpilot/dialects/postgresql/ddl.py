@@ -74,6 +74,10 @@ class PostgreSqlDdl:
         index.dialect_options["postgresql"]["concurrently"] = True
         return written(dialect, DropIndex(index))
 
+    def rebuild(self, dialect: sa.Dialect, index: sa.Index) -> str:
+        """REINDEX CONCURRENTLY, which serves a constraint's index as well."""
+        return f"REINDEX INDEX CONCURRENTLY {quoted(dialect, index)}"
+
     def hide(self, dialect: sa.Dialect, index: sa.Index, *, hidden: bool) -> str:
         """There is no such statement."""
         raise NotImplementedError("see hides()")

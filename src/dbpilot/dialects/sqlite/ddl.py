@@ -44,6 +44,10 @@ class SqliteDdl:
         """DROP INDEX."""
         return written(dialect, DropIndex(index))
 
+    def rebuild(self, dialect: sa.Dialect, index: sa.Index) -> str:
+        """REINDEX."""
+        return f"REINDEX {quoted(dialect, index)}"
+
     def hide(self, dialect: sa.Dialect, index: sa.Index, *, hidden: bool) -> str:
         """There is no such statement."""
         raise NotImplementedError("see hides()")
