@@ -25,8 +25,6 @@ MAX_SHARE: Final = 0.15
 """No statement counts for more of the workload: its cost is an estimate, and one wrong estimate must not decide all."""
 PEELED: Final = 5
 ROUNDS: Final = 8
-WIDER: Final = (2.0, 1.4)
-"""Sets within more bytes are looked at first: what they share is often what a smaller one is best made of."""
 SMALL: Final = 0.03
 """An index is small that takes so little of the budget."""
 LOOKED: Final = 0.6
@@ -165,25 +163,18 @@ class _Advisor:
         for asked in self._all_asked():
             self._book.peel(asked, sizes, PEELED)
         self._look_at_each(sizes)
-        for share in WIDER:
-            self._doubt(share * self._limits.budget_bytes, sizes)
-        chosen = self._doubt(self._limits.budget_bytes, sizes)
-        chooser = self._chooser(self._limits.budget_bytes)
-        return self._told(min(chosen, chooser.best(), key=chooser.loss))
-
-    def _doubt(self, budget_bytes: float, sizes: Mapping[NewIndex, float]) -> int:
-        """A good set within so many bytes, as bits: what could be better is asked until nothing is."""
-        chosen = self._chooser(budget_bytes).good()
+        chosen = self._chooser().good()
         for _ in range(ROUNDS):
             known = self._plans_known()
-            for asked, allowed in self._doubts(self._indexes(chosen), budget_bytes, sizes):
+            for asked, allowed in self._doubts(self._indexes(chosen), sizes):
                 if self._what_if.calls >= self._limits.most_calls:
                     break
                 self._book.ask(asked, allowed)
             if self._plans_known() == known:
                 break
-            chosen = self._chooser(budget_bytes).good(chosen)
-        return chosen
+            chosen = self._chooser().good(chosen)
+        chooser = self._chooser()
+        return self._told(min(chosen, chooser.best(), key=chooser.loss))
 
     def _look_at_each(self, sizes: Mapping[NewIndex, float]) -> None:
         """Of each query it is known what it does with every single narrow index, beside all that are next to free."""
@@ -203,7 +194,7 @@ class _Advisor:
         return sum(len(asked.plans) for asked in self._all_asked())
 
     def _doubts(
-        self, chosen: frozenset[NewIndex], budget_bytes: float, sizes: Mapping[NewIndex, float]
+        self, chosen: frozenset[NewIndex], sizes: Mapping[NewIndex, float]
     ) -> Iterator[tuple[Asked, frozenset[NewIndex]]]:
         """What to ask about a set: whether a query finds a better use for it; what it would do without the largest
         index that it uses, with a smaller one in its place, or with one that does the work of two; and what would still
@@ -220,7 +211,7 @@ class _Advisor:
             fewer = chosen - {one, other} | {both}
             for asked in {id(user): user for index in (one, other) for user in self._users(index, chosen)}.values():
                 yield asked, fewer
-        left = budget_bytes - sum(sizes[index] for index in chosen)
+        left = self._limits.budget_bytes - sum(sizes[index] for index in chosen)
         fitting = frozenset(index for index in self._options if sizes[index] <= left)
         for asked in self._all_asked():
             yield asked, chosen | fitting
@@ -288,12 +279,12 @@ class _Advisor:
                 found.append(demand_of(weight / len(judged.asked), plans))
         return tuple(found)
 
-    def _problem(self, budget_bytes: float) -> Problem:
+    def _problem(self) -> Problem:
         options = tuple(
             Option(size, PAYS * self._price(index) + self._limits.min_gain)
             for index, size in zip(self._options, self._sizes, strict=True)
         )
-        return Problem(self._demands(), options, budget_bytes, self._limits.evenness, self._excludes)
+        return Problem(self._demands(), options, self._limits.budget_bytes, self._limits.evenness, self._excludes)
 
     @cached_property
     def _excludes(self) -> tuple[tuple[int, int], ...]:
@@ -305,8 +296,8 @@ class _Advisor:
             if one != other and is_prefix(narrow, wide)
         )
 
-    def _chooser(self, budget_bytes: float) -> Chooser:
-        return Chooser(self._problem(budget_bytes))
+    def _chooser(self) -> Chooser:
+        return Chooser(self._problem())
 
     def _indexes(self, chosen: int) -> frozenset[NewIndex]:
         return frozenset(self._options[number] for number in bits(chosen))
