@@ -15,7 +15,7 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from app.errors import DatabaseFailed, ExitCode, FinstageError, UnusableInput
+from app.errors import DatabaseFailed, ExitCode, FinstageError, RefusedForSafety, UnusableInput
 from app.progress import Progress
 from app.settings import Settings
 from app.terminal import progress_shown, say
@@ -288,12 +288,18 @@ def _serve(settings: Settings) -> None:
 
 
 def _load_application() -> None:
-    """The application can be imported: what is wrong with its settings is said before any work is done."""
-    from dbpilot import PilotError
+    """The application can be imported, and may listen where it shall: what is wrong with its settings is said before
+    any work is done."""
+    from dbpilot import PilotConfig, PilotError
+    from dbpilot.errors import RefusedError
+    from dbpilot.web.keys import refuse_open
 
-    _settings()
+    settings = _settings()
     try:
+        refuse_open(settings.host, PilotConfig.from_env().web, "FINSTAGE_HOST")
         from app import main  # noqa: F401 - uvicorn makes the application of it later
+    except RefusedError as error:
+        raise RefusedForSafety(str(error)) from None
     except PilotError as error:
         raise UnusableInput(str(error)) from None
 

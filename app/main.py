@@ -31,11 +31,13 @@ LANDING: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>Finstage Market Data</title>
+<link rel="icon" href="/dashboard/static/icon.svg" type="image/svg+xml">
 <h1>Finstage Market Data</h1>
 <ul>
 <li><a href="/docs">The API</a>
 <li><a href="/api/market/symbols">Symbols</a>
-<li><a href="/api/database/performance-summary">How the database is doing</a>
+<li><a href="/dashboard/">How the database is doing</a>
+<li><a href="/api/database/performance-summary">The same for programs</a>
 <li><a href="/metrics">Metrics for Prometheus</a>
 <li><a href="/healthz">Health</a>
 </ul>
@@ -69,6 +71,7 @@ def create_app() -> FastAPI:
         app.include_router(subject.router)
     app.include_router(database.router, responses=documented(Unexpected()))
     app.include_router(database.metrics_router)
+    app.include_router(database.dashboard_router)
     app.add_api_route("/", landing, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/healthz", healthz, tags=["health"], responses=FAILURES)
     add_problem_details(app)

@@ -66,9 +66,10 @@ PLAIN: Final = {"no_parameters": True}
 BATCH: Final = (
     "INSERT INTO orders SELECT 10000000 + g, 1 + g % 15000, 'O', 1000 + g, DATE '1998-01-01' + g % 200, '1-URGENT',"
     " 'Clerk#1', 0, 'a new order' FROM generate_series(1, 5000) g",
-    "INSERT INTO lineitem SELECT 10000000 + g / 4, 1 + g * 7 % 20000, 1 + g % 1000, 1 + g % 4, 1 + g % 50, 1000, 0.05,"
-    " 0.02, 'N', 'O', DATE '1998-01-01' + g % 200, DATE '1998-02-01' + g % 200, DATE '1998-03-01' + g % 200, 'NONE',"
-    " 'MAIL', 'a new line' FROM generate_series(4, 20003) g",
+    "INSERT INTO lineitem SELECT 10000000 + g / 4, ps_partkey, ps_suppkey, 1 + g % 4, 1 + g % 50, 1000, 0.05, 0.02,"
+    " 'N', 'O', DATE '1998-01-01' + g % 200, DATE '1998-02-01' + g % 200, DATE '1998-03-01' + g % 200, 'NONE', 'MAIL',"
+    " 'a new line' FROM (SELECT ps_partkey, ps_suppkey, (3 + row_number() OVER ())::int AS g FROM partsupp"
+    " LIMIT 20000) AS lines",
     "UPDATE orders SET o_totalprice = o_totalprice + 1 WHERE o_orderkey >= 10000000",
     "UPDATE lineitem SET l_quantity = l_quantity + 1 WHERE l_orderkey BETWEEN 10000000 AND 10001000",
 )

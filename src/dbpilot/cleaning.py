@@ -100,6 +100,8 @@ class Cleaning:
         self._lock = Lock()
         self._counting = Lock()
         self._due: tuple[datetime, Plan | None, str | None] | None = None
+        self._ended = 0
+        """Runs that are over: what was counted while one ended is not kept."""
         self._running: tuple[datetime, str | None] | None = None
         self._progress: dict[str, CleanupProgress] = {}
         self._cancel = Flag()
@@ -185,13 +187,16 @@ class Cleaning:
         self._thread.start()
         begun.result()  # what cannot be begun is told to the caller, and not to the log alone
 
-    def cancel(self) -> bool:
+    def cancel(self, by: str = "a caller") -> bool:
         """The run in this process ends after the batch in hand; False if there is none."""
         with self._lock:
             if self._running is None:
                 return False
+            if self._cancel.is_set():
+                return True  # and it is told once
             self._cancel.set()
-            return True
+        self._activity(by, "cancelled the run", "asked for", "run the rules again")
+        return True
 
     def restore(
         self,
@@ -301,13 +306,16 @@ class Cleaning:
     def _counted(self) -> tuple[Plan | None, str | None]:
         """What is due, counted now or a moment ago."""
         with self._counting:
-            now = self._clock.now()
-            if self._due is None or now - self._due[0] >= DUE_KEPT:
+            now, kept = self._clock.now(), self._due
+            if kept is None or now - kept[0] >= DUE_KEPT:
+                ended = self._ended
                 try:
-                    self._due = now, self.plan() if self._rules else None, None
+                    kept = now, self.plan() if self._rules else None, None
                 except PilotError as error:
-                    self._due = now, None, str(error)
-            return self._due[1:]
+                    kept = now, None, str(error)
+                with self._lock:
+                    self._due = kept if ended == self._ended else None
+            return kept[1:]
 
     def running(self) -> CleanupRunning | None:
         """The run that goes on in this process, and how far it is; None while there is none."""
@@ -358,6 +366,7 @@ class Cleaning:
         finally:
             with self._lock:
                 self._running = self._due = None
+                self._ended += 1
         self._over(finished, by, None)
         return finished
 

@@ -7,6 +7,8 @@ Every setting has a default, can be given in code, and is read from the environm
 import json
 import os
 from difflib import get_close_matches
+from pathlib import Path
+from secrets import token_urlsafe
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -16,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from dbpilot.errors import ConfigError
 
 WRITTEN_AS_JSON: Final = (
+    "__KEYS",
     "__URLS",
     "__MUTED",
     "__SLOW_S_BY_PATTERN",
@@ -26,6 +29,7 @@ WRITTEN_AS_JSON: Final = (
     "INDEXES",
     "HISTORY",
     "ALERTS",
+    "WEB",
 )
 MAX_KEPT_D: Final = 3660
 MAX_KEPT_H: Final = 24 * MAX_KEPT_D
@@ -287,6 +291,26 @@ class AlertsConfig(_Section):
     """Pattern ids and kinds of alerts that nobody wants to hear of."""
 
 
+class WebConfig(_Section):
+    """Who may ask over HTTP, and how much. Without any key only this machine may, and it may do everything."""
+
+    keys: tuple[SecretStr, ...] = ()
+    """Hashes of keys with a name and a role, as ``dbpilot key new`` prints them; the keys themselves are nowhere."""
+
+    keys_file: Path | None = None
+    """More of them, one a line; read once, at the start."""
+
+    secret: SecretStr = Field(default_factory=lambda: SecretStr(token_urlsafe(32)), min_length=32)
+    """What the dashboard's sessions are signed with. Without it they end with the process, and one process does not
+    know another's: several workers need one that they share."""
+
+    session_hours: float = Field(default=12, gt=0, le=24 * 30)
+    """After so long a session of the dashboard ends, and the key is asked for again."""
+
+    expensive_per_minute: int = Field(default=60, ge=1)
+    """How often one caller may ask for what is expensive: trying, reviewing, verifying, the server's own figures."""
+
+
 class PilotConfig(_Section):
     """Everything that can be set about the pilot."""
 
@@ -296,6 +320,7 @@ class PilotConfig(_Section):
     indexes: IndexesConfig = IndexesConfig()
     history: HistoryConfig = HistoryConfig()
     alerts: AlertsConfig = AlertsConfig()
+    web: WebConfig = WebConfig()
 
     @classmethod
     def from_env(cls, prefix: str = "DBPILOT_") -> Self:

@@ -19,8 +19,8 @@ from dbpilot.dialects.catalog import Catalog
 from dbpilot.dialects.connections import OwnConnections, own_engine, why_alone
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.whatif import Query
-from dbpilot.errors import NotThereError, PilotError, RefusedError
-from dbpilot.history.store import Batch, Event, Pattern
+from dbpilot.errors import NotThereError, PilotError, RefusedError, StoreError
+from dbpilot.history.store import INDEX_SEEN, Batch, Event, Pattern
 from dbpilot.history.tally import Tally, middle_of
 from dbpilot.indexes.advisor import Limits
 from dbpilot.indexes.analysis import Analysis, Analyst, Progress, Wanted
@@ -60,6 +60,9 @@ STOP_S: Final = 5.0
 EXPLAIN_S: Final = 2.0
 MIB: Final = 2**20
 DAY_S: Final = 86_400
+SEEN_BEFORE: Final = timedelta(days=400)
+"""When an index was first seen is looked up so far back."""
+NOTED_EVERY: Final = timedelta(hours=20)
 BEFORE: Final = timedelta(hours=24)
 """What statements took before a change is looked up so far back."""
 STEPS_TOLD: Final = 20
@@ -76,6 +79,8 @@ class Asks:
     named: Callable[[Sequence[str]], Mapping[str, Pattern]]
     samples: Callable[[Sequence[str]], Mapping[str, Sequence[Query]]]
     """Real executions, as far as this process has seen any."""
+    seen: Callable[[datetime, datetime], Sequence[Event]]
+    """What the history has of :data:`INDEX_SEEN` in a range of time, the latest first."""
     submit: Callable[[Batch], None]
     notify: Callable[[str, str], None]
     claim: Callable[[str, datetime, datetime], bool]
@@ -125,8 +130,10 @@ class Indexing:
         """Whether indexes were changed since the analysis."""
         self._told_at: datetime | None = None
         """Of when the analysis is that the history knows of."""
-        self._seen_since: dict[str, datetime] = {}
-        """When each index was first seen by this process."""
+        self._seen_since: dict[str, datetime] | None = None
+        """When each index was first seen, by whichever process; None before the history was asked."""
+        self._noted_at: datetime | None = None
+        """When the history was told last which indexes there are."""
         self._stopping = Flag()
         self._thread: Thread | None = None
         self._worker: Thread | None = None
@@ -400,33 +407,58 @@ class Indexing:
     def _wanted(self) -> Wanted:
         config = self._config
         budget = math.inf if config.budget_mb is None else config.budget_mb * MIB
+        observed, notes = self._observed()
         return Wanted(
             recommended=self._recommended,
             limits=Limits(budget_bytes=budget, most_calls=config.explains),
             unused_after=timedelta(days=config.unused_days),
-            observed=Observed(uses_elsewhere=self._uses_elsewhere(), seen_since=dict(self._seen_since)),
+            observed=observed,
+            notes=notes,
         )
+
+    def _observed(self) -> tuple[Observed, tuple[Unsupported, ...]]:
+        """What is known beyond the catalogue; where a replica cannot be asked nothing is known to be unused."""
+        try:
+            elsewhere = self._uses_elsewhere()
+        except RefusedError as error:
+            fix = "see that it answers and counts, or take it out of DBPILOT_INDEXES__REPLICAS"
+            return Observed(seen_since={}), (Unsupported(str(error), fix),)
+        return Observed(uses_elsewhere=elsewhere, seen_since=dict(self._seen())), ()
+
+    def _seen(self) -> dict[str, datetime]:
+        """When each index was first seen; asked of the history once."""
+        if self._seen_since is None:
+            now = self._clock.now()
+            try:
+                self._seen_since = first_seen(self._asks.seen(now - SEEN_BEFORE, now))
+            except StoreError as error:
+                log.info("dbpilot: %s", error)
+                return {}
+        return self._seen_since
 
     def _uses_elsewhere(self) -> Mapping[str, int] | None:
         """How often indexes were read on the replicas; None where there are none.
 
         Raises:
-            RefusedError: a replica does not count, or cannot be asked: then nothing is known to be unused.
+            RefusedError: a replica does not count, or cannot be asked.
         """
         if not self._config.replicas:
             return None
         found: dict[str, int] = {}
         for number, url in enumerate(self._config.replicas, 1):
-            try:
-                engine = create_engine(url.get_secret_value(), hide_parameters=True)
-                catalog = Analyst(OwnConnections(engine), self._dialect, self._clock).catalog()
-            except (SQLAlchemyError, ValueError, ImportError, PilotError):
-                raise RefusedError(
-                    f"replica {number} of indexes.replicas cannot be asked how indexes are used"
-                ) from None
-            for name, uses in _uses(catalog).items():
+            for name, uses in self._uses_at(url.get_secret_value(), number).items():
                 found[name] = found.get(name, 0) + uses
         return found
+
+    def _uses_at(self, url: str, number: int) -> dict[str, int]:
+        try:
+            engine = create_engine(url, hide_parameters=True)
+            catalog = Analyst(OwnConnections(engine), self._dialect, self._clock).catalog()
+        except (SQLAlchemyError, ValueError, ImportError, PilotError):
+            raise RefusedError(f"replica {number} of indexes.replicas cannot be asked how indexes are used") from None
+        if catalog.uses_unknown is not None:
+            raise RefusedError(f"replica {number} of indexes.replicas: {catalog.uses_unknown.reason}")
+        return _uses(catalog)
 
     def _workload(self, catalog: Catalog) -> Workload:
         """What this application asked in the last hours, most time first."""
@@ -446,9 +478,15 @@ class Indexing:
         )
 
     def _remember(self, catalog: Catalog) -> None:
-        for table in catalog.tables.values():
-            for index in table.indexes:
-                self._seen_since.setdefault(f"{table.name}.{index.name}", self._clock.now())
+        """An index that is new was seen now, and one that is gone never; the history is told of it, and once a day."""
+        now, before = self._clock.now(), self._seen()
+        if self._seen_since is None:  # the history may know better as soon as it answers
+            return
+        names = [f"{table.name}.{index.name}" for table in catalog.tables.values() for index in table.indexes]
+        self._seen_since = {name: before.get(name, now) for name in names}
+        if self._noted_at is None or now - self._noted_at >= NOTED_EVERY or before.keys() != self._seen_since.keys():
+            self._noted_at = now
+            self._asks.submit(Batch(events=[Event(INDEX_SEEN, now, "indexes", len(names), {"names": sorted(names)})]))
 
     def _run(self, stopping: Flag) -> None:
         """Turns, until the pilot stops."""
@@ -506,12 +544,23 @@ def timing_of(tally: Tally) -> Timing:
     return Timing(tally.calls, mean_s, math.sqrt(squares / tally.calls))
 
 
+def first_seen(events: Sequence[Event]) -> dict[str, datetime]:
+    """Since when each index that was there at the last look has been there at every one; the latest look first."""
+    found: dict[str, datetime] = {}
+    there: set[str] | None = None
+    for event in events:
+        names = set(event.body["names"])
+        there = names if there is None else there & names
+        found |= dict.fromkeys(there, event.at)
+    return found
+
+
 def _uses(catalog: Catalog) -> dict[str, int]:
+    """Some databases count rows, and not how often."""
     return {
-        f"{table.name}.{index.name}": index.uses
+        f"{table.name}.{index.name}": (index.uses or 0) + (index.rows_read or 0)
         for table in catalog.tables.values()
         for index in table.indexes
-        if index.uses is not None
     }
 
 

@@ -4,8 +4,9 @@ import atexit
 import logging
 import os
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final, Literal, Self, TypeVar
 
@@ -18,12 +19,15 @@ from dbpilot.cleaning import Cleaning
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
 from dbpilot.dialects import dialect_of
+from dbpilot.dialects.base import Identity, ServerStatement
+from dbpilot.dialects.checkup import Ailment
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
+from dbpilot.health import Checkup, checkup, history_ailments
 from dbpilot.history.historian import Historian
 from dbpilot.history.leases import Leases, MemoryLeases, SqlLeases, server_of
 from dbpilot.history.sql_store import SqlStore, place
-from dbpilot.history.store import POOL_MINUTE, Batch, Event, Pattern, Store, described
+from dbpilot.history.store import INDEX_SEEN, POOL_MINUTE, Batch, Event, Pattern, Store, described
 from dbpilot.history.tally import Tally
 from dbpilot.indexes.patterns import Recommended
 from dbpilot.indexing import Asks, Indexing
@@ -37,15 +41,27 @@ from dbpilot.queries.pace import Pace
 from dbpilot.queries.plans import PLAN, PlanDesk
 from dbpilot.queries.receipts import N_PLUS_ONE, RECEIPT
 from dbpilot.queries.recorder import Recorder
+from dbpilot.queries.server_side import Counted, ServerSide
 from dbpilot.queries.slow import SLOW
 from dbpilot.queries.windows import SeriesByKey
 from dbpilot.queries.worker import Worker
 from dbpilot.recall import Events, Recall, Tallies
+from dbpilot.reports.activity import ACTIVITY, ActivityReport, activity_of
 from dbpilot.reports.cleanup import CleanupReport
 from dbpilot.reports.indexes import IndexReport, index_summary
 from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
 from dbpilot.reports.queries import QueryStats, QueryStatsReport, query_stats, query_totals
+from dbpilot.reports.ranking import p95_of, ranked_by, ranked_by_p95
 from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport, receipt_of, repetition_of
+from dbpilot.reports.search import (
+    EVERY_QUERY,
+    QueryFilter,
+    QueryList,
+    QueryReport,
+    reads_a_whole_table,
+    seen_plans,
+    wanted_ids,
+)
 from dbpilot.reports.server import ServerReport, server_report
 from dbpilot.reports.slow import (
     ANY_SLOW,
@@ -59,7 +75,9 @@ from dbpilot.reports.slow import (
     slow_statistics,
 )
 from dbpilot.reports.summary import PerformanceSummary, Watching
+from dbpilot.reports.timeline import TimelineReport, courses_of, timeline_report
 from dbpilot.retention import Rule
+from dbpilot.unsupported import Unsupported
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +85,20 @@ Answer = TypeVar("Answer")
 STOP_TIMEOUT_S = 5.0
 SERVER_ANSWER_S: Final = 5.0
 SUMMARY_PATTERNS = 5
+ASKED: Final = "pool review"
+"""What activity is about when somebody asks for a review; what comes of it is about the pool."""
 
 MAX_SLOW_READ: Final = 10_000
 MAX_RECEIPTS_READ: Final = 2_000
 MAX_REPETITIONS_READ: Final = 200
 MAX_PLANS_READ: Final = 500
+MAX_PLANS_OF_ONE: Final = 100
 MAX_ALERTS_READ: Final = 2_000
+MAX_INDEXES_READ: Final = 1_000
 MAX_POOL_READ: Final = 100_000
 """Events that one answer looks at, the latest ones."""
+
+NOTHING: Final = Tally(min_s=0.0)
 
 StatsOrder = Literal["mean_s", "total_s", "max_s", "p95_s", "calls", "errors", "slow", "rows"]
 
@@ -82,7 +106,7 @@ ORDERS: Final[dict[StatsOrder, Callable[[Tally], float]]] = {
     "mean_s": attrgetter("mean_s"),
     "total_s": attrgetter("total_s"),
     "max_s": attrgetter("max_s"),
-    "p95_s": lambda tally: tally.histogram.quantile(0.95) or 0.0,
+    "p95_s": p95_of,
     "calls": attrgetter("calls"),
     "errors": attrgetter("failed"),
     "slow": attrgetter("slow"),
@@ -107,13 +131,15 @@ class Autopilot:
         retention: Sequence[Rule] = (),
         indexes: Sequence[Recommended] = (),
         clock: Clock = SYSTEM,
+        server_side_s: float | None = None,
     ) -> None:
         """Wires the parts; nothing is watched, connected or written yet.
 
         Without ``config`` the environment decides (:meth:`PilotConfig.from_env`); without ``store`` the history is
         kept, and without ``notifier`` alerts are sent, where the configuration says. ``retention`` are the rules by
         which tables are cleaned, when that is asked for or scheduled; ``indexes`` are recommended ones, which are
-        looked for beside those that the workload wants.
+        looked for beside those that the workload wants. With ``server_side_s`` it is the server's own statistics that
+        are counted, read so often: for a database whose application is no Python program.
 
         Raises:
             ConfigError: dbpilot does not know this kind of database, or a setting makes no sense.
@@ -128,6 +154,7 @@ class Autopilot:
         self._notifier = notifier or (AppriseNotifier(urls) if urls else None)
         self._rules = tuple(retention)
         self._recommended = tuple(indexes)
+        self._server_side_s = server_side_s
         self._running = False
         self._asleep = False
         self._at_exit = _weakly(self.stop)
@@ -159,6 +186,8 @@ class Autopilot:
         self._pace = Pace() if self.config.pool.mode == "adaptive" else None
         intake = Intake(queries, self._dialect.syntax, self._since, self._slow_seen, self._pace)
         self._worker = Worker(self._recorder, intake, self._window_finished, self._clock, queries.drain_s)
+        every_s = self._server_side_s
+        self._server_side = None if every_s is None else ServerSide(self._counted_by_server, self._count, every_s)
         self._recall = Recall(self._worker, self._historian, self._store)
         self._alerting = Alerting(
             self.config,
@@ -189,17 +218,23 @@ class Autopilot:
         """What index advice is made of, and whom it tells."""
         return Asks(
             counted=lambda since, until: self._recall.tallies(since, until).tallies,
-            named=self._named,
+            named=self.named,
             samples=lambda ids: self._intake_read(lambda intake: intake.samples.of(ids)),
+            seen=lambda since, until: self._historian.ask(
+                lambda: self._store.events(INDEX_SEEN, since, until, MAX_INDEXES_READ)
+            ),
             submit=self._historian.submit,
             notify=self._notify,
             claim=lambda key, until, now: self._historian.ask(lambda: self._store.claim(key, until, now)),
         )
 
-    def _named(self, ids: Iterable[str]) -> dict[str, Pattern]:
-        """The patterns with these ids, also those that only this process has."""
-        now = self._clock.now()
-        return self._recall.named(ids, self._recall.tallies(now, now))
+    def _counted_by_server(self, most: int) -> list[ServerStatement] | Unsupported:
+        """What the server itself counted."""
+        return self._own.run(lambda connection: self._dialect.server_statements(connection, most), SERVER_ANSWER_S)
+
+    def _count(self, found: Sequence[Counted]) -> None:
+        """What the server counted belongs to the present window."""
+        self._intake_read(lambda intake: intake.add_counted(found, self._clock.now()))
 
     def _slow_seen(self, event: Event, pattern: Pattern, sent: tuple[str, Any] | None) -> None:
         """The worker saw a slow execution."""
@@ -271,7 +306,8 @@ class Autopilot:
         self._run()
 
     def _attach(self) -> None:
-        self._listener.attach()
+        if self._server_side is None:  # else the server counts these statements, too
+            self._listener.attach()
         self._pooling.attach()
         self._running = True
         atexit.register(self._at_exit)
@@ -284,6 +320,8 @@ class Autopilot:
         self._alerting.start()
         self._worker.start()
         self._pooling.start()
+        if self._server_side is not None:
+            self._server_side.start()
         self.cleaning.start()
         self.indexing.start()
 
@@ -305,6 +343,8 @@ class Autopilot:
         self.indexing.stop()
         self._pooling.stop()
         self._detach()
+        if self._server_side is not None:
+            self._server_side.stop()
         self._worker.stop()
         self._plans.stop()
         self._alerting.stop(STOP_TIMEOUT_S)
@@ -325,7 +365,8 @@ class Autopilot:
             self._store.abandon()
         self._pooling.abandon()
         self._wire()
-        self._listener.attach()
+        if self._server_side is None:
+            self._listener.attach()
         self._pooling.attach()
         self._asleep = True
         self._pooling.watch.at_next = _weakly(self.start)
@@ -337,15 +378,89 @@ class Autopilot:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def query_stats(self, hours: float, limit: int, order: StatsOrder = "mean_s") -> QueryStatsReport:
-        """The patterns of the last hours, highest ``order`` first, live ones included."""
-        since, until = self._last(hours)
+    def query_stats(
+        self, hours: float, limit: int, order: StatsOrder = "mean_s", *, until: datetime | None = None
+    ) -> QueryStatsReport:
+        """The patterns of the last hours, or of those before ``until``, highest ``order`` first, live ones included."""
+        since, until = self._last(hours, until)
         known = self._recall.tallies(since, until)
         return QueryStatsReport(since, until, self._ranked(known, order, limit, since, until), known.error)
 
-    def slow_queries(self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW) -> SlowQueryReport:
-        """The slow executions of the last hours, latest first, live ones included."""
+    def search(
+        self,
+        hours: float,
+        limit: int,
+        wanted: QueryFilter = EVERY_QUERY,
+        order: StatsOrder = "total_s",
+        offset: int = 0,
+        between: tuple[datetime, datetime] | None = None,
+    ) -> QueryList:
+        """The patterns of the last hours, or of another range of time, that are wanted: highest ``order`` first, from
+        number ``offset`` on."""
+        since, until = between or self._last(hours)
+        known = self._recall.tallies(since, until)
+        ids = wanted_ids(
+            known.tallies,
+            wanted,
+            lambda: self._recall.named(known.tallies, known),
+            lambda what: self._having(what, since),
+        )
+        some = replace(known, tallies={id_: known.tallies[id_] for id_ in ids})
+        ranked = self._ranked(some, order, offset + limit, since, until)
+        total_s = sum(tally.total_s for tally in known.tallies.values())
+        return QueryList(since, until, ranked[offset:], len(ids), total_s, known.error)
+
+    def sparks(self, hours: float, ids: Collection[str], points: int = 24) -> dict[str, list[float | None]]:
+        """The time spent on each of these patterns, step by step; None where it did not run."""
+        until = self._clock.now()
+        since = until - timedelta(hours=hours)
+        found, _ = self._recall.timeline(since, until, points, ids)
+        return courses_of(found, since, until, ids)
+
+    def _having(self, what: str, since: datetime) -> set[str]:
+        """The patterns whose plans read a whole table, or that requests ran over and over."""
+        until = self._clock.now()
+        if what == "n_plus_one":
+            return {event.key for event in self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ).events}
+        return {id_ for id_, plan in self._latest_plans(until).items() if reads_a_whole_table(plan)}
+
+    def query(self, pattern_id: str, hours: float, samples: int = 20) -> QueryReport | None:
+        """Everything about one pattern in the last hours; None for one that nobody knows."""
         since, until = self._last(hours)
+        known = self._recall.tallies(since, until)
+        tally = known.tallies.get(pattern_id)
+        if tally is None and not self._recall.named([pattern_id], known):
+            return None
+        only = replace(known, tallies={pattern_id: tally or NOTHING})
+        [stats] = self._ranked(only, "calls", 1, since, until)
+        plans = self._recall.events(PLAN, self._events_since(until), until, MAX_PLANS_OF_ONE, key=pattern_id).events
+        slow = self._recall.events(SLOW, since, until, samples, key=pattern_id)
+        total_s = sum(tally.total_s for tally in known.tallies.values())
+        return QueryReport(
+            since=since,
+            until=until,
+            stats=stats,
+            ran=tally is not None,
+            share=tally.total_s / total_s if tally is not None and total_s else None,
+            plans=seen_plans([(event.at, event.body) for event in plans]),
+            samples=[
+                slow_record(event, slow.patterns.get(pattern_id), self.config.queries, None) for event in slow.events
+            ],
+            history_error=known.error,
+        )
+
+    def timeline(self, hours: float, points: int = 180, ids: Collection[str] = ()) -> TimelineReport:
+        """How the statements of the last hours went in at most so many equal steps; with these patterns apart, too."""
+        until = self._clock.now()
+        since = until - timedelta(hours=hours)
+        found, error = self._recall.timeline(since, until, points, ids)
+        return timeline_report(since, until, found, ids, error)
+
+    def slow_queries(
+        self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW, *, until: datetime | None = None
+    ) -> SlowQueryReport:
+        """The slow executions of the last hours, or of those before ``until``, latest first, live ones included."""
+        since, until = self._last(hours, until)
         records, error = self._slow_records(since, until, wanted)
         return SlowQueryReport(since, until, self.config.queries.slow_s, records[:limit], error)
 
@@ -355,9 +470,11 @@ class Autopilot:
         records, error = self._slow_records(since, until, wanted)
         return slow_statistics(since, until, self.config.queries.slow_s, records, MAX_SLOW_READ, error)
 
-    def slow_patterns(self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW) -> SlowPatternReport:
-        """The patterns with slow executions in the last hours, most time first."""
-        since, until = self._last(hours)
+    def slow_patterns(
+        self, hours: float, limit: int, wanted: SlowFilter = ANY_SLOW, *, until: datetime | None = None
+    ) -> SlowPatternReport:
+        """The patterns with slow executions in the last hours, or in those before ``until``, most time first."""
+        since, until = self._last(hours, until)
         records, error = self._slow_records(since, until, wanted)
         return SlowPatternReport(since, until, self.config.queries.slow_s, slow_patterns(records)[:limit], error)
 
@@ -369,21 +486,23 @@ class Autopilot:
         found = event or next(iter(known.events), None)
         return receipt_of(found, self._patterns_of([found], known)) if found else None
 
-    def receipts(self, hours: float, limit: int) -> RequestReport:
-        """The requests of the last hours whose receipts are kept, most time in the database first."""
-        since, until = self._last(hours)
+    def receipts(self, hours: float, limit: int, *, until: datetime | None = None) -> RequestReport:
+        """The requests of the last hours, or of those before ``until``, whose receipts are kept, most time in the
+        database first."""
+        since, until = self._last(hours, until)
         own = self._intake_read(lambda intake: intake.receipts.latest())
         known = self._recall.events(RECEIPT, since, until, MAX_RECEIPTS_READ)
         # Of a request that went on there are several; the latest has all.
-        recent = [*known.events, *(event for event in own if event.at >= since)]
+        recent = [*known.events, *(event for event in own if since <= event.at < until)]
         latest = {event.key: event for event in sorted(recent, key=lambda event: event.body["calls"])}
         most = sorted(latest.values(), key=lambda event: event.value, reverse=True)[:limit]
         patterns = self._patterns_of(most, known)
         return RequestReport(since, until, [receipt_of(event, patterns) for event in most], known.error)
 
-    def repetitions(self, hours: float, limit: int) -> RepetitionReport:
-        """SELECTs that a request ran over and over (N+1) in the last hours, latest first."""
-        since, until = self._last(hours)
+    def repetitions(self, hours: float, limit: int, *, until: datetime | None = None) -> RepetitionReport:
+        """SELECTs that a request ran over and over (N+1) in the last hours, or in those before ``until``, latest
+        first."""
+        since, until = self._last(hours, until)
         known = self._recall.events(N_PLUS_ONE, since, until, limit)
         found = [repetition_of(event, known.patterns) for event in known.events]
         return RepetitionReport(since, until, found, known.error)
@@ -397,6 +516,12 @@ class Autopilot:
         found = alerts_of(known.events, self._alerting.open(), sightings, gone)
         return AlertReport(since, until, found[:limit], self._alerting.delivery(), known.error)
 
+    def activity(self, hours: float, limit: int, *, until: datetime | None = None) -> ActivityReport:
+        """What was done in the last hours, or in those before ``until``, and by whom, the latest first."""
+        since, until = self._last(hours, until)
+        known = self._recall.events(ACTIVITY, since, until, limit)
+        return ActivityReport(since, until, [activity_of(event) for event in known.events], known.error)
+
     def server_statements(self, limit: int) -> ServerReport:
         """What the server itself counted, beside what this application counted in the last day: load from elsewhere
         is what only the server knows.
@@ -404,7 +529,7 @@ class Autopilot:
         Raises:
             WatchedDatabaseError: the database cannot be asked.
         """
-        found = self._own.run(lambda connection: self._dialect.server_statements(connection, limit), SERVER_ANSWER_S)
+        found = self._counted_by_server(limit)
         since, until = self._last(24)
         known = self._recall.tallies(since, until)
         return server_report(since, until, found, known.tallies, self._recall.named(known.tallies, known))
@@ -434,13 +559,17 @@ class Autopilot:
         since, until = self._last(hours)
         return self._pooling.history(since, until, self._remembered(since, until, MAX_POOL_READ))
 
-    def review_pool(self) -> PoolReview:
-        """The pool is reviewed now, whenever the last review was, and resized if that comes to another size.
+    def review_pool(self, by: str = "a caller") -> PoolReview:
+        """The pool is reviewed now, whenever the last review was, and resized if that comes to another size; activity
+        says who asked for it.
 
         Raises:
             RefusedError: this pool is not resized; says why.
         """
-        return self._pooling.review()
+        review = self._pooling.review()
+        body = {"who": by, "what": "asked for a review of the pool", "why": review.reason, "undo": "none is needed"}
+        self._historian.submit(Batch(events=[Event(ACTIVITY, self._clock.now(), ASKED, float(review.size), body)]))
+        return review
 
     def resizes(self) -> Mapping[str, int]:
         """How often the pool was resized since the start, by reason."""
@@ -465,6 +594,49 @@ class Autopilot:
         """
         return self.indexing.report(wait_s)
 
+    def counted(self, hours: float) -> Tallies:
+        """What all processes counted in the last hours, what is on its way to the history included."""
+        return self._recall.tallies(*self._last(hours))
+
+    def written_today(self) -> dict[str, Tally]:
+        """What the history has of all processes since midnight UTC, and nothing that is on its way there: whichever
+        process is asked, it does not become less until the next midnight.
+
+        Raises:
+            StoreError: the history does not answer.
+        """
+        now = self._clock.now()
+        midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        return self._historian.ask(lambda: self._store.tallies(midnight, now))
+
+    def named(self, ids: Iterable[str]) -> dict[str, Pattern]:
+        """The patterns with these ids, also those that only this process has."""
+        now = self._clock.now()
+        return self._recall.named(ids, self._recall.tallies(now, now))
+
+    def events(self, kind: str, hours: float, limit: int) -> Events:
+        """The latest events of a kind in the last hours, of all processes."""
+        return self._recall.events(kind, *self._last(hours), limit)
+
+    def watching(self) -> Watching:
+        """How the pilot itself is doing in this process."""
+        return self._watching(None)
+
+    def identity(self) -> Identity:
+        """Which database answers."""
+        return self._dialect.identity(self._engine)
+
+    def doctor(self) -> Checkup:
+        """What is off with the database, with what it lets dbpilot know, and with the history; each with the fix."""
+        return checkup(self._engine, self._dialect, self._own, self._clock, self._history_ailments)
+
+    def _history_ailments(self) -> list[Ailment]:
+        """What is off with the history, which is tried; one that cannot be written raises."""
+        now = self._clock.now()
+        self._historian.ask(lambda: self._store.claim("doctor", now + timedelta(seconds=1), now))
+        watching = self._watching(None)
+        return history_ailments(watching.lost_windows, watching.dropped, watching.history_error)
+
     def _remembered(
         self, since: datetime, until: datetime, limit: int
     ) -> Callable[[str], tuple[list[Event], str | None]]:
@@ -488,8 +660,8 @@ class Autopilot:
     def _ranked(
         self, known: Tallies, order: StatsOrder, limit: int, since: datetime, until: datetime
     ) -> list[QueryStats]:
-        figure, tallies = ORDERS[order], known.tallies
-        top = sorted(tallies, key=lambda id_: (figure(tallies[id_]), tallies[id_].calls), reverse=True)[:limit]
+        tallies = known.tallies
+        top = ranked_by_p95(tallies, limit) if order == "p95_s" else ranked_by(tallies, ORDERS[order])[:limit]
         patterns = self._recall.named(top, known)
         repeated = _by_key(self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ))
         plans = self._latest_plans(until)
@@ -499,8 +671,11 @@ class Autopilot:
         ]
 
     def _latest_plans(self, until: datetime) -> dict[str, Mapping[str, Any]]:
-        since = until - timedelta(days=self.config.history.keep_events_days)
-        return _by_key(self._recall.events(PLAN, since, until, MAX_PLANS_READ))
+        return _by_key(self._recall.events(PLAN, self._events_since(until), until, MAX_PLANS_READ))
+
+    def _events_since(self, until: datetime) -> datetime:
+        """The instant of the oldest events that are kept."""
+        return until - timedelta(days=self.config.history.keep_events_days)
 
     def _slow_records(
         self, since: datetime, until: datetime, wanted: SlowFilter
@@ -534,10 +709,10 @@ class Autopilot:
         """Errors of the pilot's own in any of its parts."""
         return self._listener.failures + self._worker.failures + self._pooling.failures
 
-    def _last(self, hours: float) -> tuple[datetime, datetime]:
-        """From the start of the window that was being counted then, or of a longer one before it, until now."""
-        now = self._clock.now()
-        return self._store.begin(now - timedelta(hours=hours, seconds=self.config.queries.window_s), now), now
+    def _last(self, hours: float, until: datetime | None = None) -> tuple[datetime, datetime]:
+        """From the start of the window that was being counted then, or of a longer one before it, until now or then."""
+        end = until or self._clock.now()
+        return self._store.begin(end - timedelta(hours=hours, seconds=self.config.queries.window_s), end), end
 
 
 def _by_key(known: Events) -> dict[str, Mapping[str, Any]]:

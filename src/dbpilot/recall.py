@@ -1,6 +1,6 @@
 """Adds up what is remembered: the store, windows on their way to it, and the one being counted; each window once."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -9,6 +9,7 @@ from dbpilot.errors import StoreError
 from dbpilot.history.historian import Historian
 from dbpilot.history.store import Batch, Event, Pattern, Store, Window, added, counted, joined, latest, matching
 from dbpilot.history.tally import Tally
+from dbpilot.history.timeline import MINUTE_S, Timeline, step_length_s, with_live
 from dbpilot.queries.worker import Worker
 
 
@@ -44,6 +45,18 @@ class Recall:
             return self._historian.ask(lambda: self._all_tallies(since, until))
         except StoreError as error:
             return replace(self._live_tallies(since, until), error=str(error))
+
+    def timeline(
+        self, since: datetime, until: datetime, points: int, ids: Collection[str] = ()
+    ) -> tuple[Timeline, str | None]:
+        """How it went in that range, and why the store's part of it is missing."""
+        try:
+            return self._historian.ask(
+                lambda: self._with_live(self._store.timeline(since, until, points, ids), since, until, ids)
+            ), None
+        except StoreError as error:
+            step_s = step_length_s((until - since).total_seconds(), points, MINUTE_S)
+            return self._with_live(Timeline(step_s, {}), since, until, ids), str(error)
 
     def named(self, ids: Iterable[str], known: Tallies) -> dict[str, Pattern]:
         """The patterns with these ids: what the store knows of them, and what is on its way there."""
@@ -82,6 +95,11 @@ class Recall:
         live = self._live()
         windows = [window for batch in live for window in batch.windows if since <= window.start < until]
         return Tallies(counted(windows), _patterns(live))
+
+    def _with_live(self, stored: Timeline, since: datetime, until: datetime, ids: Collection[str]) -> Timeline:
+        """Inside a question no batch is written: what is live now is not in the store as well."""
+        windows = [window for batch in self._live() for window in batch.windows if since <= window.start < until]
+        return with_live(stored, [(window.start.timestamp(), window.tallies) for window in windows], ids)
 
     def _all_events(
         self, wanted: Callable[[list[Event]], list[Event]], stored: Callable[[], list[Event]], limit: int

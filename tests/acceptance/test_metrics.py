@@ -45,7 +45,6 @@ def test_slow_queries_can_be_divided_by_operations_as_the_report_does(finstage: 
     assert slow
 
 
-@part("face: Prometheus")
 @pytest.mark.parametrize(
     "query",
     [
@@ -60,7 +59,6 @@ def test_the_reports_queries_are_in_the_grafana_dashboard(query: str) -> None:
     assert any(query in text for text in dashboards)
 
 
-@part("face: Prometheus")
 @pytest.mark.parametrize("alert", ["HighSlowQueryRate", "ConnectionPoolExhaustion"])
 def test_the_reports_alert_rules_are_there(alert: str) -> None:
     rules: list[Path] = list((REPOSITORY / "deploy" / "prometheus").glob("*.yml"))

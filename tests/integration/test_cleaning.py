@@ -102,7 +102,7 @@ def test_a_run_is_begun_remembered_told_of_and_undone(
     assert client.post("/cleanup/run?dry_run=false").status_code == 202
     _until(lambda: client.get("/cleanup").json()["last_runs"])
     [run] = client.get("/cleanup").json()["last_runs"]
-    assert (run["ok"], run["by"], run["deleted"], run["results"][0]["verified"]) == (True, "API", OLD, OLD)
+    assert (run["ok"], run["by"], run["deleted"], run["results"][0]["verified"]) == (True, "this machine", OLD, OLD)
     assert (_rows(engine), _rows(engine, "news_archive")) == (NEW, OLD)
     assert client.get("/cleanup").json()["due"]["steps"][0]["rows"] == 0, "counted anew after a run"
     _until(lambda: channel.told)

@@ -184,6 +184,7 @@ def test_every_route_answers_the_same_bytes_on_every_database(client, anywhere):
 
 
 @pytest.mark.parametrize("path", PAGED)
+@pytest.mark.queries(full_scan_rows=100)
 def test_pages_put_together_are_the_list(client, path):
     [whole] = pages(client, path, 1000)
     parts = list(pages(client, path, 7))
@@ -295,10 +296,9 @@ def outcomes_of(engine, symbol):
 
 
 @pytest.mark.parametrize("path", [path for path in EVERY_ROUTE if "XYZ" not in path])
-def test_a_route_asks_one_question_about_the_symbol_and_one_about_the_data(client, sqlite_engine, path):
-    with statements(sqlite_engine) as seen:
-        client.get(path)
-    assert len(seen) <= 2
+@pytest.mark.queries(max=2)
+def test_a_route_asks_one_question_about_the_symbol_and_one_about_the_data(client, path):
+    client.get(path)
 
 
 @pytest.mark.parametrize("path", [path for path in PAGED if "signal_type" not in path])

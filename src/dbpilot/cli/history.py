@@ -56,12 +56,14 @@ class History:
 
     def databases(self) -> list[str]:
         """The places of the databases that something was seen of."""
-        column, found = schema.events.c.database, list[str]()
-        query = select(func.min(column))
-        with self._connection() as connection:  # in steps through the index: DISTINCT would read all of it
-            while (one := connection.scalar(query.where(column > found[-1]) if found else query)) is not None:
-                found.append(one)
-        return found
+        with self._connection() as connection:
+            return _distinct(connection, schema.events.c.database)
+
+    def counted_databases(self) -> list[str]:
+        """The places of the databases whose statements were counted."""
+        with self._connection() as connection:
+            columns = schema.windows.c.database, schema.sums.c.database
+            return sorted({one for column in columns for one in _distinct(connection, column)})
 
     def chosen(self, wanted: str | None) -> Sequence[str]:
         """The databases that are meant: all of them, or the one that is called so.
@@ -70,7 +72,13 @@ class History:
             ConfigError: no database, or more than one, is called so.
             StoreError: the history cannot be read.
         """
-        known = self.databases()
+        return self._chosen(wanted, self.databases())
+
+    def chosen_counted(self, wanted: str) -> str:
+        """The database that is called so, of those whose statements were counted; raises as :meth:`chosen` does."""
+        return self._chosen(wanted, self.counted_databases())[0]
+
+    def _chosen(self, wanted: str | None, known: list[str]) -> Sequence[str]:
         if wanted is None or wanted in known:
             return known if wanted is None else [wanted]
         found = [database for database in known if wanted in database]
@@ -167,6 +175,15 @@ def _open(path: Path) -> sqlite3.Connection:
     log = path.with_name(f"{path.name}-wal")
     how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=LOCK_TIMEOUT_S)
+
+
+def _distinct(connection: Connection, column: ColumnElement[str]) -> list[str]:
+    """The values of a column that begins an index, in steps through that: DISTINCT would read all of it."""
+    found: list[str] = []
+    query = select(func.min(column))
+    while (one := connection.scalar(query.where(column > found[-1]) if found else query)) is not None:
+        found.append(one)
+    return found
 
 
 def _within(column: ColumnElement[int], span: tuple[float, float]) -> ColumnElement[bool]:

@@ -40,6 +40,7 @@ from dbpilot.history.sql_store import place
 from dbpilot.indexes.advisor import Limits
 from dbpilot.indexes.analysis import Analysis, Analyst, Progress, Wanted
 from dbpilot.indexes.apply import Applier
+from dbpilot.indexes.audit import Observed
 from dbpilot.indexes.ledger import Entry
 from dbpilot.indexes.patterns import Recommended
 from dbpilot.indexes.steps import change_of, chosen, in_turn
@@ -148,7 +149,7 @@ class _Commands:
     def _host(self) -> Host | None:
         return None if self._ask_host is None else self._ask_host()
 
-    @cached_property
+    @property
     def _config(self) -> PilotConfig:
         return PilotConfig.from_env() if self._host is None else self._host.config
 
@@ -252,6 +253,8 @@ class _Commands:
         """
         with self._looked(_Asked(url, WantedWorkload(workload, history, database, hours), budget, table)) as at:
             wanted = chosen(at.steps, steps) if steps else [one for one in at.steps if one.safe and one.change()]
+            if not steps:
+                _say_what_is_left(at, wanted)
             if yes:
                 _end_as(self._take(at, wanted, as_json))
             self._try(at, wanted, as_json)
@@ -404,15 +407,15 @@ def _looked_at(
     recommended: Sequence[Recommended],
     progress: Progress,
 ) -> _Desk:
-    dialect, indexes = dialect_of(engine), config.indexes
+    dialect, indexes, workloads = dialect_of(engine), config.indexes, Workloads(engine, config, asked.workload)
     wanted = Wanted(
         recommended=tuple(recommended),
         limits=Limits(budget_bytes=budget_bytes, most_calls=indexes.explains),
         unused_after=timedelta(days=indexes.unused_days),
+        observed=Observed(seen_since=workloads.seen_since()),
         advice=asked.advice,
     )
-    analyst = Analyst(OwnConnections(engine), dialect, SYSTEM)
-    analysis = analyst.analyse(Workloads(engine, config, asked.workload), wanted, progress)
+    analysis = Analyst(OwnConnections(engine), dialect, SYSTEM).analyse(workloads, wanted, progress)
     tables = analysis.catalog.tables
     if asked.table is not None and asked.table not in tables:
         raise NotThereError(not_there("table", asked.table, tables))
@@ -442,6 +445,12 @@ def _document(at: _Desk, report: IndexReport) -> dict[str, Any]:
 def _say_if_no_workload(at: _Desk) -> None:
     if not at.analysis.workload.statements:
         say(f"{at.analysis.workload.source}; this is an audit only: name statements with --workload FILE")
+
+
+def _say_what_is_left(at: _Desk, wanted: Sequence[Suggestion]) -> None:
+    left = [step.id for step in at.steps if step not in wanted]
+    if left:
+        say(f"not among these, as somebody should look at them first, or by hand: {', '.join(left)}")
 
 
 def _entry(entries: Iterable[Entry], number: int) -> Entry:

@@ -90,10 +90,10 @@ def _basis(report: IndexReport) -> Iterator[Part]:
         yield f"no advice by a workload: {report.why_no_advice}"
         return
     saved = f"; all steps together save {workload.saves:.0%} of its cost" if workload.saves else ""
-    yield f"{workload.source}: {count(workload.judged)} of {count(workload.statements)} statements judged{saved}"
+    yield f"{workload.source}: {count(workload.judged)} of {_statements(workload.statements)} judged{saved}"
     yield f"how: {workload.method} ({workload.explains} questions)"
     reasons = Counter(workload.not_judged.values())
-    yield from (f"not judged: {number} statements: {why}" for why, number in reasons.most_common())
+    yield from (f"not judged: {_statements(number)}: {why}" for why, number in reasons.most_common())
     yield from (f"left out: {why}" for why in workload.reasons)
 
 
@@ -108,8 +108,9 @@ def _step(step: StepReport) -> Iterator[Part]:
     for gain in step.gains[:GAINS_SHOWN]:
         yield f"  {_gain(gain)}"
     if len(step.gains) > GAINS_SHOWN:
-        yield f"  and {len(step.gains) - GAINS_SHOWN} more statements"
-    yield f"  undo: {step.undo or 'not known'}"
+        yield f"  and {_statements(len(step.gains) - GAINS_SHOWN)} more"
+    if step.act != "rebuild":
+        yield f"  undo: {step.undo or 'not known'}"
 
 
 def _figures(step: StepReport) -> Iterator[str]:
@@ -130,6 +131,10 @@ def _gain(gain: GainReport) -> str:
     took = f", {duration(gain.total_s)} in all" if gain.total_s is not None else ""
     where = f", from {gain.sources[0]}" if gain.sources else ""
     return f"{ratio:,.4g} times cheaper ({count(round(gain.calls))} calls{took}{where}): {text}"
+
+
+def _statements(number: int) -> str:
+    return "1 statement" if number == 1 else f"{count(number)} statements"
 
 
 def _recommended(patterns: Sequence[PatternReport]) -> Iterator[Part]:

@@ -30,7 +30,7 @@ from dbpilot.indexing import activity_event, manners_of
 
 BY: Final = "command line"
 MOST_RUN: Final = 25
-"""As many statements are run before and after a step, those first that it is for."""
+"""As many statements are run before and after a step, those first that take most time."""
 INTERRUPTED: Final = "interrupted before it was proven"
 ENDING: Final = "ends as soon as nothing is half done; another Ctrl-C changes nothing"
 
@@ -117,9 +117,10 @@ class Taking:
         )
 
     def _queries(self, change: Change) -> Mapping[str, Query]:
-        """Statements that only read, with real values: those first that the change is for."""
-        ordered = sorted(change.promises, key=lambda promise: promise.ratio >= 1)
-        found = [promise.pattern_id for promise in ordered if promise.pattern_id in self._statements][:MOST_RUN]
+        """Statements that only read, with real values, whose plans the change is thought to change: what it does not
+        touch tells nothing but how uneven a machine is."""
+        touched = [one.pattern_id for one in change.promises if change.act == "drop" or one.ratio < 1]
+        found = [id_ for id_ in touched if id_ in self._statements][:MOST_RUN]
         return {id_: self._statements[id_].samples[0] for id_ in found}
 
 

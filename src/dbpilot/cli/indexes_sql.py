@@ -19,8 +19,14 @@ def statements(steps: Iterable[Suggestion]) -> Iterator[str]:
             yield f"{step.ddl};"
         else:
             yield from _comment(f"look at it first: {step.ddl};")
-        yield from _comment(f"undo: {step.undo};" if step.undo else "there is no undo: its definition is not known")
+        yield from _comment(_undo(step))
         yield ""
+
+
+def _undo(step: Suggestion) -> str:
+    if step.act == "rebuild":
+        return "there is nothing to undo: the index stays what it is"
+    return f"undo: {step.undo};" if step.undo else "there is no undo: its definition is not known"
 
 
 def _comment(text: str) -> Iterator[str]:

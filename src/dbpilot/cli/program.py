@@ -6,14 +6,26 @@ from typing import Annotated
 import typer
 
 from dbpilot.cli.cleanup import make_cleanup
+from dbpilot.cli.demo import demo
+from dbpilot.cli.doctor import doctor
+from dbpilot.cli.health import health
 from dbpilot.cli.indexes import make_indexes
+from dbpilot.cli.key import key
 from dbpilot.cli.pool import pool
+from dbpilot.cli.queries import queries
+from dbpilot.cli.serve import serve
 
 # Tracebacks without the values of variables, which may be secret.
 program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 program.add_typer(pool, name="pool")
 program.add_typer(make_cleanup(), name="cleanup")
 program.add_typer(make_indexes(), name="indexes")
+program.add_typer(queries, name="queries")
+program.command()(doctor)
+program.command()(health)
+program.command()(demo)
+program.command()(serve)
+program.add_typer(key, name="key")
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -17,13 +18,16 @@ from dbpilot.dialects.catalog import Catalog
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.errors import ConfigError, StoreError
 from dbpilot.history.sql_store import place
+from dbpilot.history.store import INDEX_SEEN
 from dbpilot.history.tally import Tally
 from dbpilot.indexes.workload import Workload, of_history, of_server
 from dbpilot.indexes.workload_file import of_file
+from dbpilot.indexing import SEEN_BEFORE, first_seen
 from dbpilot.unsupported import Unsupported
 
 STDIN: Final = "-"
 SERVER_ANSWER_S: Final = 10.0
+MOST_LOOKS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,19 @@ class Workloads:
         except (ConfigError, StoreError) as error:
             return self._of_server(catalog, str(error))
 
+    def seen_since(self) -> Mapping[str, datetime] | None:
+        """When a pilot saw each index first; None where none did, or nobody can tell."""
+        try:
+            history = History(self._wanted.history or self._config.history.url.get_secret_value())
+            now = SYSTEM.now()
+            looks = history.events(place(self._engine.url), INDEX_SEEN, now - SEEN_BEFORE, MOST_LOOKS)
+        except (ConfigError, StoreError):
+            return None
+        return first_seen(looks) if looks else None
+
     def _of_history(self, catalog: Catalog) -> Workload:
         history = History(self._wanted.history or self._config.history.url.get_secret_value())
-        [database] = history.chosen(self._wanted.database or self._place_in(history))
+        database = history.chosen_counted(self._wanted.database or self._place_in(history))
         tallies = self._most(history.tallies(database, self._wanted.hours, SYSTEM.now()))
         if not tallies:
             raise ConfigError(f"no statement of the last {self._wanted.hours:g} hours is in {history.place}")
@@ -74,7 +88,7 @@ class Workloads:
 
     def _place_in(self, history: History) -> str:
         """The database's place, if the history is about it."""
-        known, ours = history.databases(), place(self._engine.url)
+        known, ours = history.counted_databases(), place(self._engine.url)
         if ours not in known:
             raise ConfigError(f"{history.place} is about {', '.join(known) or 'no database yet'}, and not about {ours}")
         return ours

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +23,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
+    Table,
     and_,
     bindparam,
     create_engine,
@@ -48,6 +49,7 @@ from dbpilot.history import schema
 from dbpilot.history.block import Block, BlockError, added_up, limited, merged
 from dbpilot.history.store import Batch, Event, Pattern, Source, Window, joined, kept_events, packed
 from dbpilot.history.tally import Tally
+from dbpilot.history.timeline import Timeline, step_length_s, steps_of
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,11 @@ LENGTHS_S: Final = (60, HOUR_S, DAY_S)
 MAX_PATTERNS_PER_SUM: Final = 5_000
 MAX_PATTERNS: Final = 50_000
 """Patterns remembered by text; an application that makes up names all day would fill the disk."""
+MOST_HOURS: Final = 24 * 8
+"""Longer timelines are made of days."""
+WIDE: Final = 500
+"""With more patterns in an hour, a timeline of a day is made of hours, and not of minutes."""
+SOME: Final[dict[str, Any]] = {"execution_options": {"yield_per": 20}}
 WINDOWS_PER_FOLD: Final = 200
 FOLD_LEASE: Final = timedelta(seconds=25)
 FORGET_EVERY: Final = timedelta(minutes=10)
@@ -168,6 +175,45 @@ class SqlStore:
             rows = [row for length_s, span in spans for row in connection.execute(self._sums_in(length_s, span))]
             rows += connection.execute(self._windows_in(first_s, last_s, edges)).all()
         return added_up(block for row in rows if (block := self._block(row.data)) is not None)
+
+    def timeline(self, since: datetime, until: datetime, points: int, ids: Collection[str] = ()) -> Timeline:
+        with self._connection(self._reading) as connection:
+            length_s = self._length_for_steps(connection, since, until)
+            step_s = step_length_s((until - since).total_seconds(), points, length_s)
+            span = since.timestamp() // step_s * step_s, until.timestamp()
+            sums = self._dated(schema.sums, span).where(schema.sums.c.length_s == length_s)
+            new = self._dated(schema.windows, span).where(schema.windows.c.folded == false())
+            return Timeline(step_s, steps_of(self._dated_blocks(connection, (sums, new)), step_s, ids))
+
+    def _dated_blocks(self, connection: Connection, queries: Iterable[Any]) -> Iterator[tuple[float, Block]]:
+        """What the queries find, a few rows at a time, one query after the other: a week of hours is 200 MB."""
+        for query in queries:
+            for row in connection.execute(query, **SOME):
+                block = self._block(row.data)
+                if block is not None:
+                    yield row.start_s, block
+
+    def _length_for_steps(self, connection: Connection, since: datetime, until: datetime) -> int:
+        """The shortest sums that are still kept of then, and can be read at once."""
+        length_s, kept = (until - since).total_seconds(), self._kept_s()
+        age_s = (self._clock.now() - since).total_seconds()
+        if length_s > MOST_HOURS * HOUR_S or age_s > kept[HOUR_S]:
+            return DAY_S
+        if age_s > kept[60] or length_s > DAY_S + HOUR_S:
+            return HOUR_S
+        return HOUR_S if length_s > 3 * HOUR_S and self._is_wide(connection, since) else 60
+
+    def _is_wide(self, connection: Connection, since: datetime) -> bool:
+        """Whether an hour has so many patterns that hundreds of its minutes are too much to read."""
+        table = schema.sums
+        span = since.timestamp(), float("inf")
+        hours = self._dated(table, span).where(table.c.length_s == HOUR_S).order_by(table.c.start_s.desc()).limit(2)
+        found = [self._block(row.data) for row in connection.execute(hours)]
+        return any(block is not None and len(block.ids) > WIDE for block in found)
+
+    def _dated(self, table: Table, span: Span) -> Any:
+        columns = select(table.c.start_s, table.c.data)
+        return columns.where(table.c.database == self._database, *_within(table.c.start_s, span))
 
     def _sums_in(self, length_s: int, span: Span) -> Any:
         table = schema.sums

@@ -1,7 +1,7 @@
 """Where the history is kept: the Store protocol, and one in memory; ``sql_store`` has the one in a SQL database."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -9,8 +9,9 @@ from uuid import uuid4
 
 from dbpilot.config import HistoryConfig
 from dbpilot.history.block import OTHER_ID as OTHER_ID
-from dbpilot.history.block import block_of, unpacked
+from dbpilot.history.block import Block, block_of, unpacked
 from dbpilot.history.tally import Tally
+from dbpilot.history.timeline import MINUTE_S, Timeline, step_length_s, steps_of
 
 MAX_SOURCES: Final = 5
 """Lines of code remembered per pattern, those sampled most."""
@@ -18,6 +19,8 @@ POOL: Final = "pool"
 """Events of this kind are samples of the connection pool, one every ten seconds."""
 POOL_MINUTE: Final = "pool-minute"
 """The same, one every minute."""
+INDEX_SEEN: Final = "index-seen"
+"""Events of this kind hold the names of the indexes that there are, once a day."""
 KEPT_POOL: Final = timedelta(hours=26)
 """Samples of ten seconds are shown for a day."""
 
@@ -103,7 +106,11 @@ class Batch:
 
 def kept_events(config: HistoryConfig) -> Mapping[str, timedelta]:
     """How long events of a kind are kept where that is not ``keep_events_days``."""
-    return {POOL: KEPT_POOL, POOL_MINUTE: timedelta(days=config.keep_hours_days)}
+    return {
+        POOL: KEPT_POOL,
+        POOL_MINUTE: timedelta(days=config.keep_hours_days),
+        INDEX_SEEN: timedelta(days=config.keep_days_days),
+    }
 
 
 class Store(Protocol):
@@ -118,6 +125,9 @@ class Store(Protocol):
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
         """What was counted in windows that start in [begin(since, until), until), by pattern id."""
+
+    def timeline(self, since: datetime, until: datetime, points: int, ids: Collection[str] = ()) -> Timeline:
+        """What was counted in that range, in at most so many equal steps; of the patterns with these ids apart, too."""
 
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         """The patterns with these ids, as far as they are known."""
@@ -194,6 +204,12 @@ class MemoryStore:
 
     def tallies(self, since: datetime, until: datetime) -> dict[str, Tally]:
         return unpacked(window.data for window in list(self._windows) if since <= window.start < until)
+
+    def timeline(self, since: datetime, until: datetime, points: int, ids: Collection[str] = ()) -> Timeline:
+        step_s = step_length_s((until - since).total_seconds(), points, MINUTE_S)
+        windows = [window for window in list(self._windows) if since <= window.start < until]
+        blocks = ((window.start.timestamp(), Block.from_bytes(window.data)) for window in windows)
+        return Timeline(step_s, steps_of(blocks, step_s, ids))
 
     def patterns(self, ids: Iterable[str]) -> dict[str, Pattern]:
         return {id_: self._patterns[id_] for id_ in ids if id_ in self._patterns}

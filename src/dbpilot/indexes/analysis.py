@@ -61,6 +61,8 @@ class Wanted:
     observed: Observed = field(default_factory=Observed)
     advice: bool = True
     """Whether the optimizer is asked; without that there is an audit, and no score."""
+    notes: tuple[Unsupported, ...] = ()
+    """What else is not known."""
 
 
 class Analyst:
@@ -148,7 +150,7 @@ class Analyst:
             verdicts=verdicts,
             scores={name: score(one) for name, one in evidence.items()},
             overall=overall(evidence.values()),
-            notes=(*unknowns(catalog, now, wanted.unused_after), *catalog.notes),
+            notes=(*wanted.notes, *unknowns(catalog, now, wanted.unused_after), *catalog.notes),
         )
 
 

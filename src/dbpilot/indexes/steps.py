@@ -33,7 +33,9 @@ def change_of(step: Suggestion) -> Change:
     """
     change = step.change()
     if change is None:
-        raise RefusedError(f"{step.ddl!r} has to be executed by hand: it is not undone by one statement")
+        raise RefusedError(
+            f"{step.ddl!r} has to be executed by hand: indexes are made and dropped here, and not rebuilt"
+        )
     return change
 
 

@@ -60,6 +60,24 @@ def calling_frame() -> Frame | None:
     return spare
 
 
+def is_ours() -> bool:
+    """Whether it is dbpilot that runs a statement: nothing of the application stands between it and SQLAlchemy.
+
+    The caller itself, which is dbpilot's, is left out.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            return False
+        file = frame.f_code.co_filename
+        if file.startswith(_OWN):
+            return True
+        if _kind(file) != "machinery":
+            return False
+        frame = frame.f_back
+    return False
+
+
 def _awaiting(last: FrameType) -> FrameType | None:
     """The frame that awaits, where this stack is a greenlet's: SQLAlchemy runs sync code under asyncio in one."""
     greenlet: Any = sys.modules.get("greenlet")

@@ -1,5 +1,6 @@
 """Takes an execution apart: its pattern, its window, its request's receipt, and what is remembered of slow ones."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Final, Protocol
 
@@ -10,6 +11,7 @@ from dbpilot.queries.patterns import PatternBook
 from dbpilot.queries.receipts import Receipts
 from dbpilot.queries.recorder import Execution
 from dbpilot.queries.samples import Samples
+from dbpilot.queries.server_side import Counted, pattern_of
 from dbpilot.queries.slow import slow_event
 from dbpilot.queries.windows import QueryWindows
 from dbpilot.sql.syntax import Syntax
@@ -33,6 +35,7 @@ class Intake:
         """Has counted nothing yet; ``pace`` is told of every statement that succeeded, where somebody asks it."""
         self._config = config
         self._slow_seen = slow_seen
+        self._syntax = syntax
         self._book = PatternBook(config.max_patterns, syntax)
         self.windows = QueryWindows(config, now)
         self.receipts = Receipts(config.requests_kept, config.n_plus_one)
@@ -59,6 +62,14 @@ class Intake:
             self.samples.offer(counted_as, *detail.sent)
         if slow:
             self._slow(pattern, execution, at)
+
+    def add_counted(self, found: Iterable[Counted], at: datetime) -> None:
+        """Count what the server counted itself until then, in the current window."""
+        for one in found:
+            pattern = pattern_of(one.statement, self._syntax)
+            if pattern is not None:
+                slow_s = self._config.slow_s_by_pattern.get(pattern.id, self._config.slow_s)
+                self.windows.merge(pattern, one.tally(at, slow_s))
 
     def _slow(self, pattern: Pattern, execution: Execution, at: datetime) -> None:
         if len(self._events) >= MAX_SLOW_PER_WINDOW:

@@ -71,6 +71,14 @@ class QueryWindows:
             self._slow_failed[pattern.id] += 1
         return pattern
 
+    def merge(self, pattern: Pattern, counted: Tally) -> None:
+        """Count many executions that somebody else added up, in the current window; ``counted`` stays as it is."""
+        tallies = self.current.tallies
+        if pattern.id not in tallies and len(tallies) >= self._config.max_patterns:
+            pattern = OTHER
+        tallies.setdefault(pattern.id, Tally()).merge(counted)
+        self.patterns[pattern.id] = pattern
+
     def is_over(self, now: datetime) -> bool:
         """Whether the current window has ended."""
         return not 0 <= (now - self.current.start).total_seconds() < self._config.window_s  # a clock may be set back

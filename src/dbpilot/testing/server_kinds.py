@@ -1,11 +1,13 @@
 """What differs between the servers that tests start: programs, arguments, and how to ask which one answers."""
 
+import json
 import os
 import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Final, Protocol
+from urllib.request import urlopen
 
 from sqlalchemy import URL
 
@@ -266,4 +268,44 @@ class Redis:
             client.close()
 
 
-KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (MariaDB(), PostgreSQL(), Redis())}
+class Prometheus:
+    """A private Prometheus; its configuration is the option ``config.file``, which its account must be able to read."""
+
+    name: ClassVar = "prometheus"
+    package: ClassVar = "prometheus"
+    account: ClassVar = "prometheus"
+    end_signal: ClassVar = signal.SIGKILL
+
+    def secret(self, password: str) -> str:  # noqa: ARG002 - the role's signature
+        """None: it answers on the loopback alone, and keeps what anybody there may read."""
+        return ""
+
+    def install(self, home: Path) -> list[str]:  # noqa: ARG002 - the role's signature
+        """It makes what it needs when it starts."""
+        return []
+
+    def serve(self, home: Path, port: int, *, durable: bool, options: Mapping[str, str]) -> list[str]:  # noqa: ARG002
+        """With exemplars; whatever is durable is thrown away with its folder."""
+        settings = {
+            "storage.tsdb.path": str(home / "data"),
+            "web.listen-address": f"{HOST}:{port}",
+            "enable-feature": "exemplar-storage",
+            "log.level": "warn",
+            **options,
+        }
+        return [program("prometheus", self.package), *(f"--{name}={value}" for name, value in settings.items())]
+
+    def url(self, port: int, password: str) -> URL:  # noqa: ARG002 - the role's signature
+        """Where its API is."""
+        return URL.create("http", host=HOST, port=port)
+
+    def data_folder(self, url: URL) -> Path | None:
+        """What its flags say."""
+        try:
+            with urlopen(f"{url}/api/v1/status/flags", timeout=CONNECT_TIMEOUT_S) as answer:  # noqa: S310 - ours
+                return Path(json.load(answer)["data"]["storage.tsdb.path"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+KINDS: Final[Mapping[str, Kind]] = {kind.name: kind for kind in (MariaDB(), PostgreSQL(), Redis(), Prometheus())}

@@ -1,4 +1,4 @@
-"""Private MariaDB, PostgreSQL and Redis servers that stop by themselves.
+"""Private MariaDB, PostgreSQL, Redis and Prometheus servers that stop by themselves.
 
 Each runs on a free port of the loopback, in a folder of its own, with a password that only this run knows, and beside
 whatever else serves on the machine::
@@ -46,6 +46,7 @@ __all__ = [
     "shared",
     "start_mariadb",
     "start_postgresql",
+    "start_prometheus",
     "start_redis",
     "stop_all",
 ]
@@ -57,7 +58,7 @@ DROP_TIMEOUT_S: Final = 10
 POLL_S: Final = 0.01
 PORT_ATTEMPTS: Final = 5
 LOG_LINES: Final = 20
-ADDRESS_IN_USE: Final = "Address already in use"
+ADDRESS_IN_USE: Final = "address already in use"
 SQL_SERVERS: Final = ("mariadb", "postgresql")
 
 
@@ -184,6 +185,12 @@ def start_redis(*, durable: bool = False, options: Mapping[str, str] | None = No
     return Server(*_started(KINDS["redis"], durable=durable, options=options or {}, owner=owner or os.getpid()))
 
 
+def start_prometheus(config: Path, *, owner: int | None = None) -> Server:
+    """A private Prometheus scrapes and judges by this configuration, and keeps exemplars; errors as above."""
+    options = {"config.file": str(config)}
+    return Server(*_started(KINDS["prometheus"], durable=False, options=options, owner=owner or os.getpid()))
+
+
 def shared(start: Callable[..., AnyServer], owner: int) -> AnyServer:
     """The one server that all processes of this owner share, started by the first that asks for it.
 
@@ -255,7 +262,7 @@ def _started(kind: Kind, *, durable: bool, options: Mapping[str, str], owner: in
             return server.name, server.folder, server.url
         failure = _did_not_start(server)
         server.stop()
-        if ADDRESS_IN_USE not in str(failure):
+        if ADDRESS_IN_USE not in str(failure).lower():
             raise failure
     raise failure
 

@@ -1,32 +1,52 @@
 """The JSON API and the metrics endpoint, as routers for any FastAPI application."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
-from dbpilot.alerting import AlertReport
-from dbpilot.errors import RefusedError, WatchedDatabaseError
-from dbpilot.export.prometheus import PilotCollector
+from dbpilot.dialects.base import Identity
+from dbpilot.export.catalogue import Scope
+from dbpilot.export.prometheus import Exposition
+from dbpilot.health import Examined, State
 from dbpilot.pilot import Autopilot, StatsOrder
 from dbpilot.reports.pool import PoolHistory, PoolReport, PoolReview
-from dbpilot.reports.queries import QueryStatsReport
-from dbpilot.reports.requests import Receipt, RepetitionReport, RequestReport
+from dbpilot.reports.requests import Receipt
 from dbpilot.reports.server import ServerReport
-from dbpilot.reports.slow import SlowFilter, SlowPatternReport, SlowQueryReport, SlowQueryStatistics
+from dbpilot.reports.slow import SlowFilter, SlowQueryStatistics
 from dbpilot.reports.summary import PerformanceSummary
+from dbpilot.web.access import Access, Authorize, Operator, expensive
+from dbpilot.web.answers import ApiRoute, problems
 from dbpilot.web.cleanup import add_cleanup
 from dbpilot.web.indexes import add_indexes
+from dbpilot.web.paging import (
+    ActivityPage,
+    AlertPage,
+    From,
+    QueryStatsPage,
+    RepetitionPage,
+    RequestPage,
+    SlowPatternPage,
+    SlowQueryPage,
+)
+from dbpilot.web.queries import add_queries
 
-MAX_HOURS = 24 * 366
+MAX_HOURS: Final = 24 * 366
+MAX_DURATION_S: Final = 7 * 24 * 3600
+MAY_LOOK: Final = problems(401, 403, 422, 429)
+"""What each route may answer, whatever it is asked."""
+
 Hours = Annotated[float, Query(gt=0, le=MAX_HOURS, description="How far back to look, in hours.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many entries.")]
 Order = Annotated[StatsOrder, Query(description="The figure that ranks the patterns, highest first.")]
+RequestId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="As ``X-Request-ID`` said it.")]
 
 
 def _slow_filter(
-    min_duration: Annotated[float | None, Query(ge=0, description="Seconds; only executions that took longer.")] = None,
+    min_duration: Annotated[
+        float | None, Query(ge=0, le=MAX_DURATION_S, description="Seconds; only executions that took longer.")
+    ] = None,
     operation_type: Annotated[str | None, Query(max_length=32, description="The verb: SELECT, UPDATE, ...")] = None,
     table_name: Annotated[str | None, Query(max_length=255, description="A table that the statement names.")] = None,
 ) -> SlowFilter:
@@ -36,12 +56,36 @@ def _slow_filter(
 Wanted = Annotated[SlowFilter, Depends(_slow_filter)]
 
 
-def make_api(pilot: Autopilot) -> APIRouter:
-    """A router that answers for this pilot; the host chooses the prefix."""
-    router = APIRouter(tags=["database"])
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the database is, and every check that says so."""
+
+    state: State
+    """That of the worst check."""
+    at: datetime
+    database: Identity
+    place: str
+    checks: tuple[Examined, ...]
+
+
+def make_api(pilot: Autopilot, authorize: Authorize | None = None) -> APIRouter:
+    """A router that answers for this pilot; the host chooses the prefix.
+
+    Who may ask is said by the keys of ``pilot.config.web``, or by the host with ``authorize``: see
+    :mod:`dbpilot.web.access`.
+
+    Raises:
+        ConfigError: a configured key is none.
+    """
+    access = Access(pilot.config.web, authorize)
+    router = APIRouter(
+        tags=["database"], route_class=ApiRoute, dependencies=[Depends(access.looks)], responses=MAY_LOOK
+    )
     _add_summary(router, pilot)
+    add_queries(router, pilot)
     _add_slow(router, pilot)
     _add_requests(router, pilot)
+    _add_watching(router, pilot)
     _add_pool(router, pilot)
     add_cleanup(router, pilot)
     add_indexes(router, pilot)
@@ -50,9 +94,9 @@ def make_api(pilot: Autopilot) -> APIRouter:
 
 def _add_summary(router: APIRouter, pilot: Autopilot) -> None:
     @router.get("/query-stats", summary="What runs, by pattern")
-    def query_stats(hours: Hours = 1, limit: Limit = 50, order: Order = "mean_s") -> QueryStatsReport:
+    def query_stats(place: From, hours: Hours = 1, limit: Limit = 50, order: Order = "mean_s") -> QueryStatsPage:
         """Every statement pattern of the last hours: how often, how long, how many rows and errors; slowest first."""
-        return pilot.query_stats(hours, limit, order)
+        return place.page(QueryStatsPage, lambda most, until: pilot.query_stats(hours, most, order, until=until), limit)
 
     @router.get("/performance-summary", summary="The database's health on one page")
     def performance_summary(hours: Hours = 1) -> PerformanceSummary:
@@ -62,9 +106,11 @@ def _add_summary(router: APIRouter, pilot: Autopilot) -> None:
 
 def _add_slow(router: APIRouter, pilot: Autopilot) -> None:
     @router.get("/slow-queries", summary="Slow executions, one by one")
-    def slow_queries(wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowQueryReport:
+    def slow_queries(place: From, wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowQueryPage:
         """Executions that took as long as the threshold or longer, latest first, without their values."""
-        return pilot.slow_queries(hours, limit, wanted)
+        return place.page(
+            SlowQueryPage, lambda most, until: pilot.slow_queries(hours, most, wanted, until=until), limit
+        )
 
     @router.get("/slow-queries/statistics", summary="Slow executions, added up")
     def slow_statistics(wanted: Wanted, hours: Hours = 24) -> SlowQueryStatistics:
@@ -72,42 +118,59 @@ def _add_slow(router: APIRouter, pilot: Autopilot) -> None:
         return pilot.slow_statistics(hours, wanted)
 
     @router.get("/slow-queries/patterns", summary="Slow executions, by pattern")
-    def slow_patterns(wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowPatternReport:
+    def slow_patterns(place: From, wanted: Wanted, hours: Hours = 24, limit: Limit = 100) -> SlowPatternPage:
         """The patterns behind them, most time first, with the lines of code, the routes and the plan."""
-        return pilot.slow_patterns(hours, limit, wanted)
+        return place.page(
+            SlowPatternPage, lambda most, until: pilot.slow_patterns(hours, most, wanted, until=until), limit
+        )
 
 
 def _add_requests(router: APIRouter, pilot: Autopilot) -> None:
     @router.get("/requests", summary="Requests by their time in the database")
-    def requests(hours: Hours = 1, limit: Limit = 50) -> RequestReport:
+    def requests(place: From, hours: Hours = 1, limit: Limit = 50) -> RequestPage:
         """Receipts of the last hours, those with most time in the database first."""
-        return pilot.receipts(hours, limit)
+        return place.page(RequestPage, lambda most, until: pilot.receipts(hours, most, until=until), limit)
 
-    @router.get("/requests/{request_id}", summary="One request's receipt", responses={404: {}})
-    def receipt(request_id: str) -> Receipt:
+    @router.get("/requests/{request_id}", summary="One request's receipt", responses=problems(404))
+    def receipt(request_id: RequestId) -> Receipt:
         """Which patterns the request ran, how often, how long, and from which line of code."""
         found = pilot.receipt(request_id)
         if found is None:
             raise HTTPException(404, "no receipt is kept under this id")
         return found
 
-    @router.get("/alerts", summary="What deserved attention")
-    def alerts(hours: Hours = 24, limit: Limit = 100) -> AlertReport:
-        """Alerts of the last hours and open ones, the latest first, and how telling of them goes."""
-        return pilot.alerts(hours, limit)
+    @router.get("/n-plus-one", summary="Statements repeated within one request")
+    def repetitions(place: From, hours: Hours = 24, limit: Limit = 100) -> RepetitionPage:
+        """SELECTs that a request ran over and over, with the line of code and what to do about it."""
+        return place.page(RepetitionPage, lambda most, until: pilot.repetitions(hours, most, until=until), limit)
 
-    @router.get("/server-statements", summary="What the server counted", responses={503: {}})
+
+def _add_watching(router: APIRouter, pilot: Autopilot) -> None:
+    @router.get("/alerts", summary="What deserved attention")
+    def alerts(place: From, hours: Hours = 24, limit: Limit = 100) -> AlertPage:
+        """Alerts of the last hours and open ones, the latest first, and how telling of them goes."""
+        return place.page(AlertPage, lambda most, _: pilot.alerts(hours, most), limit)
+
+    @router.get("/activity", summary="What was done, and by whom")
+    def activity(place: From, hours: Hours = 24 * 7, limit: Limit = 100) -> ActivityPage:
+        """Everything that the pilot or somebody who asked it did: who, what, why, and how to undo it."""
+        return place.page(ActivityPage, lambda most, until: pilot.activity(hours, most, until=until), limit)
+
+    @router.get("/health", summary="What is off, and how to mend it", dependencies=[Depends(expensive)])
+    def health() -> Health:
+        """What was looked at on this database and in the history, what is worst first; each finding with its fix."""
+        found = pilot.doctor()
+        return Health(found.state, found.at, found.database, found.place, found.checks)
+
+    @router.get(
+        "/server-statements",
+        summary="What the server counted",
+        responses=problems(503),
+        dependencies=[Depends(expensive)],
+    )
     def server_statements(limit: Limit = 50) -> ServerReport:
         """The server's own statistics beside the application's: load that comes from elsewhere shows here."""
-        try:
-            return pilot.server_statements(limit)
-        except WatchedDatabaseError as error:
-            raise HTTPException(503, str(error)) from None
-
-    @router.get("/n-plus-one", summary="Statements repeated within one request")
-    def repetitions(hours: Hours = 24, limit: Limit = 100) -> RepetitionReport:
-        """SELECTs that a request ran over and over, with the line of code and what to do about it."""
-        return pilot.repetitions(hours, limit)
+        return pilot.server_statements(limit)
 
 
 def _add_pool(router: APIRouter, pilot: Autopilot) -> None:
@@ -121,27 +184,33 @@ def _add_pool(router: APIRouter, pilot: Autopilot) -> None:
         """Samples of the last hours, of all processes that share the history, oldest first."""
         return pilot.pool_history(hours)
 
-    @router.post("/connection-pool/optimize", summary="Review the pool's size now", responses={409: {}})
-    def review() -> PoolReview:
+    @router.post(
+        "/connection-pool/optimize",
+        summary="Review the pool's size now",
+        responses=problems(409),
+        dependencies=[Depends(expensive)],
+    )
+    def review(by: Operator) -> PoolReview:
         """Reviews the pool whenever the last review was, resizes it if that comes to another size, and says why.
 
         409 where this pool is not resized, with the reason.
         """
-        try:
-            return pilot.review_pool()
-        except RefusedError as error:
-            raise HTTPException(409, str(error)) from None
+        return pilot.review_pool(by.name)
 
 
-def make_metrics(pilot: Autopilot, namespace: str) -> APIRouter:
+def make_metrics(pilot: Autopilot, namespace: str, authorize: Authorize | None = None) -> APIRouter:
     """A router with ``/metrics`` for Prometheus; every metric's name begins with the namespace."""
-    registry = CollectorRegistry()
-    registry.register(PilotCollector(pilot, namespace))
-    router = APIRouter(tags=["database"])
+    exposition = Exposition(pilot, namespace)
+    access = Access(pilot.config.web, authorize)
+    router = APIRouter(
+        tags=["database"], route_class=ApiRoute, dependencies=[Depends(access.scrapes)], responses=MAY_LOOK
+    )
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-    def metrics() -> Response:
-        """The exposition format, read from the pilot at this moment."""
-        return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def metrics(request: Request, scope: Scope = "process") -> Response:
+        """Read from the pilot at this moment, as text or as OpenMetrics; in scope ``all``, what all processes that
+        share the history counted."""
+        text, content_type = exposition.answer(request.headers.get("accept", ""), scope)
+        return Response(text, headers={"Content-Type": content_type})
 
     return router
