@@ -29,7 +29,7 @@ run: $(VENV)/run.stamp ## serve Finstage on http://localhost:8081
 	exec $(BIN)/finstage serve
 
 test: $(VENV)/dev.stamp ## the whole suite; a part of it with PYTEST_ARGS="-k name"
-	tools/ensure-servers mariadb postgresql redis prometheus
+	tools/ensure-servers mariadb postgresql redis prometheus chromium
 	exec $(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## style, types and layers

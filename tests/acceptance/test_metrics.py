@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import REPOSITORY, Finstage, part
+from tests.support import REPOSITORY, Finstage
 
 NAMES = [
     "finstage_db_operation_duration_seconds_sum",
@@ -65,7 +65,6 @@ def test_the_reports_alert_rules_are_there(alert: str) -> None:
     assert any(f"alert: {alert}" in path.read_text() for path in rules)
 
 
-@part("face: dashboard")
 @pytest.mark.parametrize("subject", ["health", "query trend", "index score", "pool use"])
 def test_a_dashboard_shows_the_four_subjects(finstage: Finstage, subject: str) -> None:
     page = finstage.get("/dashboard")

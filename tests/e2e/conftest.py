@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from dbpilot import Autopilot, PilotConfig
 from dbpilot.retention import Rule
 from dbpilot.web.dashboard import make_dashboard
 from dbpilot.web.keys import Role, new_key
+from tests.e2e.past import write_past
 from tests.e2e.site import Site, free_port
 from tests.support import Finstage, environment, serving
 
@@ -58,6 +60,7 @@ def _use(server: Finstage) -> None:
         server.get(f"/api/market/signals?symbol={symbol}")
     _until(lambda: server.get("/api/database/indexes/analysis").json()["status"] == "ready")
     _until(lambda: any(one["plan"] for one in server.get("/api/database/slow-queries/patterns").json()["patterns"]))
+    write_past(Path(server.environment["FINSTAGE_VAR"]), server.get("/api/database/query-stats").json()["patterns"])
 
 
 def _until(check: Callable[[], bool]) -> None:
@@ -69,24 +72,30 @@ def _until(check: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A small application whose dashboard asks for a key, and whose cleaning takes its time."""
+    """A small application whose dashboard asks for a key, which lacks an index, and whose cleaning takes its time."""
     folder: Path = tmp_path_factory.mktemp("guarded")
     engine = sa.create_engine(f"sqlite:///{folder / 'shop.sqlite3'}")
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE orders (id INTEGER PRIMARY KEY, day DATE)"))
         connection.execute(sa.text("INSERT INTO orders (day) VALUES ('2020-01-01')"), [{} for _ in range(20_000)])
+        connection.execute(sa.text("CREATE TABLE visits (id INTEGER PRIMARY KEY, customer INTEGER, page TEXT)"))
+        rows = [{"customer": number // 4, "page": "x" * 50} for number in range(20_000)]
+        connection.execute(sa.text("INSERT INTO visits (customer, page) VALUES (:customer, :page)"), rows)
     keys = {role.title: new_key(f"the-{role.title}", role) for role in Role}
     config = PilotConfig.model_validate(
         {
+            "indexes": {"apply": True},
             "history": {"url": f"sqlite:///{folder / 'history.sqlite3'}"},
             "web": {"keys": [key.hash.line for key in keys.values()]},
         }
     )
-    from datetime import timedelta
-
     rule = Rule("old orders", "orders", "day", timedelta(days=365), batch=1)
     app, port = FastAPI(), free_port()
     with Autopilot(engine, config, retention=[rule]) as pilot:
+        with engine.connect() as connection:
+            for customer in range(60):
+                connection.execute(sa.text("SELECT page FROM visits WHERE customer = :c"), {"c": customer}).all()
+        pilot.indexing.analyse()
         app.include_router(make_dashboard(pilot, title="Shop"), prefix="/db")
         server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
         thread = threading.Thread(target=server.run)

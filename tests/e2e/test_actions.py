@@ -27,27 +27,35 @@ def _again_until(reader: Reader, path: str, text: str) -> None:
     raise AssertionError(f"{path} never said {text!r}")
 
 
-def test_index_steps_are_tried_taken_and_taken_back(browser: Browser, finstage: Finstage) -> None:
-    with reading(browser, f"{finstage.url}/dashboard") as reader:
+def _logs_in(reader: Reader, site: Site, role: str, path: str = "/") -> None:
+    reader.page.goto(site.url + path)
+    reader.page.get_by_label("Key").fill(site.keys[role])
+    reader.page.get_by_role("button", name="Log in").click()
+    reader.sees_it_drawn()
+
+
+def test_index_steps_are_tried_taken_and_taken_back(browser: Browser, guarded: Site) -> None:
+    with reading(browser, guarded.url) as reader:
         page = reader.page
-        reader.opens("/indexes")
+        _logs_in(reader, guarded, "admin", "/indexes")
         step = page.locator("article.card").filter(has_text="Create").first
-        name = step.locator("code").first.inner_text()
-        table = step.locator("label code").nth(1).inner_text()
+        name = step.locator("label code").first.inner_text()
         step.get_by_role("checkbox").check()
         page.get_by_role("button", name="Dry run of the ticked steps").click()
         expect(page.get_by_role("heading", name="Dry run: what would be done")).to_be_visible()
         expect(page.locator(".outcome")).to_contain_text(f"CREATE INDEX {name}")
-        _accepts(page, "Apply", table)
+        assert reader.complaints() == []
+        _accepts(page, "Apply", "visits")
         expect(page.get_by_role("status")).to_contain_text("The steps are being taken")
         _again_until(reader, "/indexes", "on trial")
         row = page.locator("#changes ~ .scroll tr").filter(has_text=name).first
         row.get_by_text("Undo", exact=True).first.click()
-        number = row.locator("td").first.inner_text()
-        row.get_by_role("textbox").fill(number)
+        row.get_by_role("textbox").fill(row.locator("td").first.inner_text())
         row.get_by_role("button", name="Undo").click()
         expect(page.get_by_role("status")).to_contain_text("taken back")
         expect(page.locator("#changes ~ .scroll tr").filter(has_text=name).first).to_contain_text("taken back")
+        reader.opens("/activity")
+        expect(page.get_by_text("the-admin").first).to_be_visible()
 
 
 def test_a_cleanup_is_tried_run_and_brought_back(browser: Browser, finstage: Finstage) -> None:
@@ -60,7 +68,7 @@ def test_a_cleanup_is_tried_run_and_brought_back(browser: Browser, finstage: Fin
         _accepts(page, "Clean now", "signal_outcomes")
         expect(page.get_by_role("status")).to_contain_text("The cleanup has begun")
         _again_until(reader, "/maintenance", "finished")
-        page.get_by_label("Rule").select_option("signal_outcomes")
+        page.get_by_role("combobox", name="Rule").select_option("signal_outcomes")
         page.get_by_role("button", name="Look first").click()
         expect(
             page.get_by_role("heading", name=re.compile(r"archived rows of signal_outcomes were found"))
@@ -82,9 +90,7 @@ def test_the_pool_is_reviewed(browser: Browser, finstage: Finstage) -> None:
 def test_a_run_that_goes_on_is_ended_by_who_may(browser: Browser, guarded: Site) -> None:
     with reading(browser, guarded.url) as reader:
         page = reader.page
-        page.goto(f"{guarded.url}/maintenance")
-        page.get_by_label("Key").fill(guarded.keys["operator"])
-        page.get_by_role("button", name="Log in").click()
+        _logs_in(reader, guarded, "operator", "/maintenance")
         page.get_by_role("button", name="Dry run of all rules").click()
         _accepts(page, "Clean now", "all")
         expect(page.get_by_role("heading", name="A cleanup runs")).to_be_visible()
@@ -166,12 +172,9 @@ def test_a_page_is_kept_up_to_date_while_it_is_looked_at(browser: Browser, finst
         page.on("request", lambda request: asked.append(request.url) if "hx-request" in request.headers else None)
         page.clock.install()
         reader.opens("/")
-        page.clock.fast_forward(10_500)
-        page.wait_for_function("() => true")
-        expect.set_options(timeout=PATIENCE_MS)
         with page.expect_response(lambda answer: "hx-request" in answer.request.headers, timeout=PATIENCE_MS):
             page.clock.fast_forward(10_500)
-        page.wait_for_timeout(200)
+        page.wait_for_function("() => !document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')")
         assert reader.blank_charts() == 0, "what was exchanged is drawn again"
         page.evaluate("() => Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
         seen = len(asked)
@@ -182,6 +185,20 @@ def test_a_page_is_kept_up_to_date_while_it_is_looked_at(browser: Browser, finst
         assert len(asked) == seen, "a hidden or paused page asks nothing"
         with page.expect_response(lambda answer: "hx-request" in answer.request.headers, timeout=PATIENCE_MS):
             page.get_by_role("button", name="Go on").click()
+
+
+def test_nobody_is_interrupted_while_they_choose(browser: Browser, guarded: Site) -> None:
+    with reading(browser, guarded.url) as reader:
+        page = reader.page
+        page.clock.install()
+        _logs_in(reader, guarded, "viewer", "/queries")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.get_by_label("Text or id").fill("visits")
+        page.locator("h1").click()
+        page.clock.fast_forward(30_000)
+        assert asked == []
+        expect(page.get_by_label("Text or id")).to_have_value("visits")
 
 
 def test_a_server_that_is_gone_is_said_to_be(browser: Browser, finstage: Finstage) -> None:

@@ -73,6 +73,23 @@ def test_every_page_opens_with_nothing_known(open_: Open, page: str, language: s
     assert f'<html lang="{language}"' in answer.text
 
 
+def test_every_page_opens_on_every_database(database_url: sa.URL) -> None:
+    engine = sa.create_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer VARCHAR(9), day DATE)"))
+    rule = Rule("old orders", "orders", "day", timedelta(days=365))
+    with Autopilot(engine, store=MemoryStore(), retention=[rule]) as pilot:
+        pilot.indexing.analyse()
+        app = FastAPI()
+        app.include_router(make_dashboard(pilot))
+        _run(engine, "SELECT id FROM orders WHERE customer = 'c1'")
+        with TestClient(app) as client:
+            for page in PAGES:
+                assert client.get(page).status_code == 200
+            assert "<code>orders</code>" in client.get("/indexes").text
+    engine.dispose()
+
+
 def test_nothing_known_is_no_zero(open_: Open) -> None:
     text = open_().get("/db/").text
     assert text.count("no data") >= 4

@@ -87,9 +87,9 @@ def _total(block: Block) -> Tally:
     for counts in block.errors.values():
         errors.update(counts)
     bounds = float(block.least.min()), float(block.most.max()), float(block.last_seen.max())
-    histogram = LatencyHistogram(later=_Entries(block.buckets, block.counts))
-    histogram.settle()  # or hundreds of blocks would stay in memory
-    return _tally(sums[:, 0].tolist(), bounds, errors, histogram)
+    totals = np.bincount(block.buckets, block.counts)
+    hit = np.flatnonzero(totals)  # the block itself must not be kept: hundreds of them would stay in memory
+    return _tally(sums[:, 0].tolist(), bounds, errors, LatencyHistogram(later=_Entries(hit, totals[hit])))
 
 
 def _some(block: Block, wanted: Ids) -> Iterable[tuple[int, Tally]]:
@@ -134,7 +134,7 @@ class _Entries:
 
     __slots__ = ("_buckets", "_counts")
 
-    def __init__(self, buckets: NDArray[np.uint16], counts: NDArray[Any]) -> None:
+    def __init__(self, buckets: NDArray[Any], counts: NDArray[Any]) -> None:
         self._buckets = buckets
         self._counts = counts
 

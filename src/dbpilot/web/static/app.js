@@ -73,6 +73,9 @@
     return { hooks: { draw } };
   }
 
+  // Points between two gaps: a line has nothing to go to, and they would not be seen.
+  const alone = (values) => values.flatMap((v, i) => (v != null && values[i - 1] == null && values[i + 1] == null ? [i] : []));
+
   function drawChart(element) {
     const spec = JSON.parse(element.dataset.chart);
     const grid = { stroke: colour("line"), width: 1 };
@@ -99,7 +102,7 @@
           label: line.label, stroke: colour(line.colour), width: 1.5, spanGaps: false,
           fill: line.style === "area" ? `${colour(line.colour)}22` : undefined,
           paths: line.style === "step" ? uPlot.paths.stepped({ align: 1 }) : undefined,
-          points: { show: (u, i) => line.values.filter((v) => v != null).length < 3 },
+          points: { show: true, size: 5, filter: () => alone(line.values) },
           value: (u, v) => said(v, spec.unit),
         })),
       ],
@@ -186,16 +189,20 @@
   }
 
   // ---- asking again
-  const busy = () => {
+  const isChanged = (field) => {
+    if (field.type === "hidden") return false;
+    if (field.type === "checkbox") return field.checked !== field.defaultChecked;
+    if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+    return field.selectedIndex !== Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+  };
+  const isBusy = () => {
     const at = document.activeElement;
-    const typing = at && at.closest("main") && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
-    const chosen = String(getSelection()).length > 0;
-    const filled = [...document.querySelectorAll("main input[type=checkbox]")].some((box) => box.checked !== box.defaultChecked) || [...document.querySelectorAll("main .filter input, main .filter select, main .confirm input")].some((field) => field.type !== "hidden" && (field.tagName === "SELECT" ? [...field.options].some((o) => o.selected !== o.defaultSelected && field.selectedIndex > 0) : field.value !== field.defaultValue));
-    return typing || chosen || filled;
+    const isTyping = at && at.closest("main") && /^(INPUT|SELECT|TEXTAREA)$/.test(at.tagName);
+    return isTyping || String(getSelection()).length > 0 || [...document.querySelectorAll("main input, main select")].some(isChanged);
   };
   function ask() {
     const live = document.querySelector("#live[hx-get]");
-    if (live && !document.hidden && !paused && !busy()) document.body.dispatchEvent(new CustomEvent("tick"));
+    if (live && !document.hidden && !paused && !isBusy()) document.body.dispatchEvent(new CustomEvent("tick"));
   }
   function stale(is) {
     const note = document.querySelector(".fresh .stale");
