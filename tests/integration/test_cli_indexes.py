@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from alembic.operations import Operations
 from app.common.infra.database.optimization.index_optimizer import RECOMMENDED
 from dbpilot import Autopilot, PilotConfig
 from dbpilot.cli.main import main
+from dbpilot.cli.values import size
 from dbpilot.dialects import dialect_of
 from dbpilot.history.sql_store import place
 from dbpilot.testing.servers import start_mariadb, start_postgresql
@@ -401,6 +403,28 @@ def test_ctrl_c_leaves_nothing_half_done(kind: str, request: pytest.FixtureReque
     assert entry["step"] == "failed"
 
 
+def shadows(url: sa.URL) -> list[str]:
+    with connected(url) as connection:
+        return [name for name in sa.inspect(connection).get_schema_names() if name.startswith("dbpilot_shadow_")]
+
+
+def test_ctrl_c_leaves_no_shadow(tmp_path: Path) -> None:
+    """While the optimizer is asked about many statements; on a server where nobody else's shadows are."""
+    columns = [column.name for column in ORDERS_TABLE.columns]
+    chosen = [chosen for number in (1, 2, 3) for chosen in combinations(columns, number)]
+    asked = ("customer = 5", "customer = 5 AND total > 3", "status IN ('a', 'b') AND total = 4")
+    queries = [f"SELECT {', '.join(one)} FROM orders WHERE {where};\n" for one in chosen for where in asked]
+    (tmp_path / "many.sql").write_text("".join(queries))
+    with start_mariadb() as server:
+        url = filled(server.create_database("shop"))
+        with shell(tmp_path, url).begun("advise", "--workload", "many.sql") as process:
+            until(lambda: shadows(url), "it is at work")
+            process.send_signal(signal.SIGINT)
+            stdout, stderr = process.communicate(timeout=WAIT_S)
+        assert (process.returncode, stdout, stderr) == (130, "", "")
+        assert shadows(url) == []
+
+
 def test_finstage_knows_its_database_and_its_wishes(tmp_path: Path) -> None:
     env = environment(tmp_path / "var", COLUMNS="200")
     assert run_cli("migrate", env=env).returncode == 0
@@ -508,6 +532,14 @@ def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(
     assert MARK not in err
     assert tables(shop) == ["orders"]
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [("500MB", 5e8), ("1.5GiB", 1.5 * 2**30), ("4096", 4096), ("20 kB", 20_000), ("7b", 7), ("2 mib", 2**21)],
+)
+def test_a_size_has_a_unit_or_is_in_bytes(written: str, wanted: float) -> None:
+    assert size(written) == wanted
 
 
 def test_a_setting_that_is_none_is_told(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from dbpilot.cli.desk import Host, database
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.hosted import without
 from dbpilot.cli.indexes_parts import advice_parts, audit_parts, changes_parts, history_parts, planned_parts
-from dbpilot.cli.indexes_run import BY, Taking, applier_of, telling
+from dbpilot.cli.indexes_run import BY, Taking, applier_of, ended_between, telling
 from dbpilot.cli.indexes_sql import alembic, statements
 from dbpilot.cli.indexes_watch import keep_telling
 from dbpilot.cli.options import AsJson, HistoryUrl, changed
@@ -331,8 +331,8 @@ class _Commands:
         """The database was looked at."""
         budget, recommended = _budget(asked.budget, self._config), self._host.recommended if self._host else ()
         with database(self._host, asked.url) as engine:
-            with analysis_shown() as progress:
-                at = _looked_at(engine, self._config, asked, budget, recommended, progress)
+            with analysis_shown() as told, ended_between() as progress:
+                at = _looked_at(engine, self._config, asked, budget, recommended, progress(told))
             yield at
 
     @contextmanager

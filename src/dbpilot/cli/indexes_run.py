@@ -1,5 +1,6 @@
 """Steps that somebody has taken, and watches, and may end."""
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from dbpilot.dialects.whatif import Query
 from dbpilot.errors import StoreError
 from dbpilot.history.sql_store import SqlStore, place
 from dbpilot.history.store import Batch
-from dbpilot.indexes.analysis import Analysis
+from dbpilot.indexes.analysis import Analysis, Progress
 from dbpilot.indexes.apply import Activity, Applier, Outcome
 from dbpilot.indexes.changes import Change
 from dbpilot.indexes.runner import CancelledError
@@ -122,6 +123,36 @@ class Taking:
         touched = [one.pattern_id for one in change.promises if change.act == "drop" or one.ratio < 1]
         found = [id_ for id_ in touched if id_ in self._statements][:MOST_RUN]
         return {id_: self._statements[id_].samples[0] for id_ in found}
+
+
+@contextmanager
+def ended_between() -> Iterator[Callable[[Progress], Progress]]:
+    """Inside, Ctrl-C ends an analysis between two of its questions, so that it leaves nothing behind; a second one ends
+    it at once."""
+    asked = False
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    def ends(tell: Progress) -> Progress:
+        def told(what: str) -> None:
+            if asked:
+                raise KeyboardInterrupt
+            tell(what)
+
+        return told
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield ends
+        if asked:
+            raise KeyboardInterrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _can_be_run(statement: Statement) -> bool:

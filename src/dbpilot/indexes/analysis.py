@@ -23,8 +23,6 @@ from dbpilot.unsupported import Unsupported
 OUR_TABLES: Final = "dbpilot_"
 CATALOG_S: Final = 30.0
 """A question about the catalogue may take so long."""
-TELL_EVERY: Final = 25
-"""After so many questions to the optimizer it is said how many they were."""
 NOT_ASKED: Final = "the optimizer was not asked"
 
 Progress = Callable[[str], None]
@@ -177,14 +175,11 @@ class _Told:
         self.calls = what_if.calls
         self._what_if = what_if
         self._progress = progress
-        self._said = 0
 
     def cost(self, query: Query, indexes: Iterable[NewIndex] = (), without: Iterable[str] = ()) -> Cost | Unsupported:
+        self._progress(f"asking the optimizer: {self.calls} questions so far")
         answer = self._what_if.cost(query, indexes, without)
         self.calls = self._what_if.calls
-        if self.calls >= self._said + TELL_EVERY:
-            self._said = self.calls
-            self._progress(f"asking the optimizer: {self._said} questions so far")
         return answer
 
     def size_bytes(self, index: NewIndex) -> float:
