@@ -479,9 +479,10 @@ def test_rows_whose_fingerprints_were_added_up_are_locked_and_add_up_to_the_same
     table = news_table(engine)
     fill(engine, table, 50)
     with engine.connect() as connection, engine.connect() as other:
-        made = portable(Catalogue(connection).live("news"), connection.dialect).fingerprint
+        live = Catalogue(connection).live("news")
+        made = portable(live, connection.dialect).fingerprint
         assert made is not None
-        condition = table.c.id.between(11, 30)
+        condition = live.table.c.id.between(11, 30)
         [*prints] = connection.scalars(sa.select(made).where(condition))
         found = connection.execute(read_digest(made, condition, connection.dialect, lock=True)).one()
         assert digest_from(found) == digest_of_fingerprints(prints)
