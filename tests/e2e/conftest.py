@@ -31,9 +31,9 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, as Debian packages it."""
+    """Chromium, as Debian packages it; of one module at a time, for a loop runs in this thread while it is open."""
     if CHROMIUM is None:
         pytest.fail("Chromium is not installed: tools/ensure-servers chromium")
     with sync_playwright() as playwright:

@@ -27,7 +27,8 @@ BROKEN: Final = sa.text(
     WHERE i.indrelid = to_regclass(:name) AND NOT (i.indisvalid AND i.indisready)
     AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.relation = i.indrelid AND l.granted
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_backend_pid())"""
+        AND l.mode = 'ShareUpdateExclusiveLock' AND l.pid <> pg_backend_pid()
+        AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.backend_type = 'autovacuum worker'))"""
 )
 STANDBY: Final = sa.text("SELECT pg_is_in_recovery()")
 OLDEST: Final = sa.text(
