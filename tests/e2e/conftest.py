@@ -77,7 +77,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     engine = sa.create_engine(f"sqlite:///{folder / 'shop.sqlite3'}")
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE orders (id INTEGER PRIMARY KEY, day DATE)"))
-        connection.execute(sa.text("INSERT INTO orders (day) VALUES ('2020-01-01')"), [{} for _ in range(20_000)])
+        connection.execute(sa.text("INSERT INTO orders (day) VALUES ('2020-01-01')"), [{} for _ in range(200_000)])
         connection.execute(sa.text("CREATE TABLE visits (id INTEGER PRIMARY KEY, customer INTEGER, page TEXT)"))
         rows = [{"customer": number // 4, "page": "x" * 50} for number in range(20_000)]
         connection.execute(sa.text("INSERT INTO visits (customer, page) VALUES (:customer, :page)"), rows)
