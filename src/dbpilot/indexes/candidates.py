@@ -117,7 +117,7 @@ class _Search:
         for asked, weight in self._asked:
             for use in asked.uses:
                 for column in {*use.equal, *(join.column for join in use.joins)}:
-                    self._shared[use.table, column] += weight  # type: ignore[assignment]
+                    self._shared[use.table, column] += weight  # type: ignore[assignment]  # typed to count whole ones
         self._updated = {
             (asked.written.table, column)
             for asked, _ in self._asked
@@ -130,7 +130,7 @@ class _Search:
         for asked, weight in self._asked:
             for use in asked.uses:
                 for index, promise in self._of_use(use, asked).items():
-                    worth[index] += weight * promise  # type: ignore[assignment]
+                    worth[index] += weight * promise  # type: ignore[assignment]  # typed to count whole ones
         return self._bounded(worth)
 
     def _bounded(self, worth: Counter[NewIndex]) -> tuple[NewIndex, ...]:

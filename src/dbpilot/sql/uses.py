@@ -371,7 +371,7 @@ class Reader:
         inner = self._inner(node)
         for place, side in enumerate(_of_tuple(bare(node.this)) if inner is not None else ()):
             other = next(iter(self._all.bases(bare(side), "name")), None)
-            for base in self._all.answered(inner, place, "join"):  # type: ignore[arg-type]
+            for base in self._all.answered(inner, place, "join"):  # type: ignore[arg-type]  # no inner, no sides
                 self._join(base, other)
 
     def _inner(self, node: exp.In) -> Query | None:

@@ -21,7 +21,7 @@ def _target_of_update(node: exp.Update) -> exp.Expr | None:
     first = node.expressions[0].this if node.expressions else None
     if isinstance(first, exp.Column) and first.args.get("table") and node.this is not None:
         return _same_table(first.args["table"], node.this)
-    return node.this  # type: ignore[no-any-return]
+    return node.this  # type: ignore[no-any-return]  # SQLGlot's are untyped
 
 
 def _same_table(name: exp.Expr, first: exp.Expr) -> exp.Expr:

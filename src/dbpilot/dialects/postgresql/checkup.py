@@ -170,7 +170,7 @@ def _timeouts(patient: Patient) -> Iterator[Ailment]:
             sensible, why = harm[name]
             severity = "note" if name == "lock_timeout" else "amber"
             fix = f"ALTER ROLE {patient.quoted(user)} SET {name} = '{sensible}';"
-            yield Ailment(severity, f"connections of {user} have no {name}", why, fix)  # type: ignore[arg-type]
+            yield Ailment(severity, f"connections of {user} have no {name}", why, fix)  # type: ignore[arg-type]  # one of Severity
 
 
 def _driver(patient: Patient) -> Iterator[Ailment]:
