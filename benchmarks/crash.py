@@ -1,6 +1,6 @@
 """bench-crash: a cleaning is killed again and again, at any step and at any moment, and then run once more.
 
-python -m benchmarks.crash [--kills 200] [--seed 7]
+python -m benchmarks.crash [--kills 200] [--seed 7] [--go-on]
 
 After each kill every row must be in its table or in its archive; after the next run it must be in exactly one of them,
 with the content that it had. Half of the runs are killed at a chosen step (before or after a statement of either
@@ -29,7 +29,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from benchmarks.report import Figure, publish
+from benchmarks.report import Figure, publish, published
 from dbpilot.errors import PilotError, RetentionError
 from dbpilot.retention import Retention, Rule
 from dbpilot.retention.journal import journal
@@ -42,6 +42,7 @@ KILLS: Final = 200
 ROWS: Final = 600
 BATCH: Final = 100
 PAIRS: Final = 9
+COUNT: Final = "pairs of database and archive"
 MOST_RUNS: Final = 5
 """For each kill that is wanted: a run may end before it is killed."""
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
@@ -347,6 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="runs to kill, for each database and archive")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--go-on", action="store_true", help="keep the pairs that an earlier run has published")
     parser.add_argument("--back", action="store_true", help="kill the restoring instead of the cleaning")
     options = parser.parse_args(arguments)
     if PLACES in os.environ:
@@ -356,12 +358,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         return
     with tempfile.TemporaryDirectory() as folder:
-        found: list[Figure] = []
+        found = published("crash") if options.go_on else []
+        done = {figure.name.partition(":")[0] for figure in found}
         for number, (name, url, target) in enumerate(places(Path(folder)), 1):
+            if name in done:
+                continue
             for what, act, kills in (("", clean, options.kills), (", restoring", bring_back, options.kills // 4)):
                 found += figures(name + what, crash(url, target, kills, options.seed, act))
             # Whatever ends this run early, the pairs that were done are kept, and counted.
-            publish("crash", options.seed, [Figure("pairs of database and archive", number, f"of {PAIRS}"), *found])
+            pairs = Figure(COUNT, number, f"of {PAIRS}")
+            publish("crash", options.seed, [pairs, *(figure for figure in found if figure.name != COUNT)])
 
 
 if __name__ == "__main__":

@@ -51,6 +51,12 @@ def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
     Console(stderr=True).print(f"written to benchmarks/results/{path.name} and to the pages that show it")
 
 
+def published(part: str) -> list[Figure]:
+    """What was published last; nothing where nothing was."""
+    path = RESULTS / f"{part}.json"
+    return [Figure(**figure) for figure in json.loads(path.read_text())["figures"]] if path.exists() else []
+
+
 def with_figures(page: str, part: str, figures: Sequence[Figure]) -> str:
     """The page with the figures between its marks for this part, or those that have a goal between its marks for these
     in short; unchanged where it has none."""

@@ -712,6 +712,42 @@ def test_good_advice_is_kept(engine: sa.Engine) -> None:
     assert present(engine, "ix_new").valid
 
 
+def test_an_end_in_the_middle_of_a_proof_takes_the_index_back(engine: sa.Engine) -> None:
+    cancel = threading.Event()
+    told: list[Activity] = []
+
+    def tell(activity: Activity) -> None:
+        told.append(activity)
+        cancel.set()  # it is made, and would be timed next
+
+    proof = applier(engine, tell=tell, cancel=cancel).prove(
+        wanted(), {"p": Query("SELECT note FROM orders WHERE customer = 77")}, who="me"
+    )
+    assert proof.step == "reverted", proof.text
+    assert "an end was asked for" in proof.text
+    assert index(engine, "ix_new") is None
+    assert len(told) == 2
+
+
+def test_on_sqlite_tables_that_were_never_analysed_are(sqlite_url: sa.URL) -> None:
+    """Else the new index would have figures and everything beside it would not."""
+    engine = filled(sqlite_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE other (id INTEGER PRIMARY KEY, name TEXT)")
+        connection.exec_driver_sql("INSERT INTO other VALUES (1, 'a')")
+        connection.exec_driver_sql("ANALYZE orders")
+        connection.exec_driver_sql("UPDATE sqlite_stat1 SET stat = '7 1' WHERE idx IS NOT NULL")
+    outcome = one(applier(engine).apply([wanted()], who="me"))
+    assert outcome.step == "watching", outcome.text
+    with engine.connect() as connection:
+        stat1 = {(table, name): stat for table, name, stat in connection.exec_driver_sql("SELECT * FROM sqlite_stat1")}
+    assert ("other", None) in stat1
+    assert ("orders", "ix_new") in stat1
+    assert {stat for (table, name), stat in stat1.items() if table == "orders" and name not in {"ix_new", None}} == {
+        "7 1"
+    }, "what the application had found out is as it was"
+
+
 def filled_more(engine: sa.Engine) -> sa.Engine:
     """With so many rows that an index is worth it."""
     copy = "SELECT id + m, customer + 1000, note, paid, code + m FROM orders, (SELECT max(id) AS m FROM orders) most"

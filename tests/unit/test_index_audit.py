@@ -234,6 +234,9 @@ def test_indexes_of_a_small_table_are_left_alone() -> None:
 def test_an_ignored_index_is_on_trial_or_forgotten() -> None:
     one = only(found(index("x", "a", ignored=True)), "ignored")
     assert (one.drop, one.risk) == ("x", "look first")
+    tried = only(found(index("x", "a", ignored=True), observed=Observed(on_trial=frozenset({"t.x"}))), "ignored")
+    assert not tried.is_proposal
+    assert "on trial" in str(tried.kept_because)
 
 
 def test_an_index_of_which_nobody_knows_the_age_is_looked_at_first() -> None:

@@ -88,8 +88,8 @@ class Ddl(Protocol):
     def hide(self, dialect: sa.Dialect, index: sa.Index, *, hidden: bool) -> str:
         """The statement that hides it from the optimizer, or shows it again."""
 
-    def analyze(self, dialect: sa.Dialect, index: sa.Index) -> str | None:
-        """The statement after which the optimizer knows what is in the index; None where it knows anyhow."""
+    def analyze(self, connection: sa.Connection, index: sa.Index) -> tuple[str, ...]:
+        """The statements after which the optimizer knows what is in the index; none where it knows anyhow."""
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:
         """From now on this connection's statements give up a lock when others would have to wait behind them for

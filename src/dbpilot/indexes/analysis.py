@@ -15,6 +15,7 @@ from dbpilot.dialects.whatif import Cost, Grade, NewIndex, Query, WhatIf
 from dbpilot.errors import PilotError, RefusedError
 from dbpilot.indexes.advisor import Limits, Proposal, advise, is_prefix
 from dbpilot.indexes.audit import Finding, Observed, audit, unknowns
+from dbpilot.indexes.ledger import Ledger
 from dbpilot.indexes.patterns import PatternVerdict, Recommended, check
 from dbpilot.indexes.score import Score, evidence_of, overall, score
 from dbpilot.indexes.workload import Workload
@@ -99,7 +100,14 @@ class Analyst:
             self._proposal(catalog, workload, wanted.limits, progress) if wanted.advice else (None, NOT_ASKED)
         )
         progress("adding up")
-        return self._concluded(began, catalog, workload, proposal, why, wanted)
+        observed = replace(wanted.observed, on_trial=self._on_trial())
+        return self._concluded(began, catalog, workload, proposal, why, replace(wanted, observed=observed))
+
+    def _on_trial(self) -> frozenset[str]:
+        found = self._own.run(lambda connection: Ledger(connection).entries("watching", "finishing"), CATALOG_S)
+        entries = [] if isinstance(found, Unsupported) else found
+        changes = (entry.change for entry in entries)
+        return frozenset(f"{change.table}.{change.name}" for change in changes if change.act == "drop")
 
     def _proposal(
         self, catalog: Catalog, workload: Workload, limits: Limits, progress: Progress

@@ -221,21 +221,39 @@ class Applier:
             WatchedDatabaseError: the database cannot be reached, or refuses.
         """
         if self._hides() is not None:
-            self._analyzed(change)
-        before = self._durations(queries, repeats, timeout_s)
+            with self._asked(), self._runner.looking() as session:
+                self._analyzed(session, named(change.table, change.name, self._schema))
+        with self._asked():
+            unchanged = self._durations(queries, repeats, timeout_s)
         [outcome] = self.apply([change], who=who, explains=self._explained(queries))
         if outcome.step != "watching" or outcome.entry is None:
             return outcome
-        after = self._durations(queries, repeats, timeout_s)
-        if self._hides() is None:
-            with self._swapped(outcome):
-                before = _together(before, self._durations(queries, repeats, timeout_s))
-            after = _together(after, self._durations(queries, repeats, timeout_s))
+        with self._asked():
+            try:
+                before, after = self._before_and_after(outcome, unchanged, queries, repeats, timeout_s)
+            except CancelledError:
+                return self.revert(outcome.entry, who=who, why="an end was asked for before it was proven")
         rule = replace(self._manners.rule, min_calls=2)
         timings = ({name: timing(taken) for name, taken in each.items()} for each in (before, after))
         verdict = judge(change.promises, *timings, grade=change.grade, expired=change.act == "create", rule=rule)
         with self._asked(), self._runner.alone() as session:
             return self._settled(session, self._entry(session, outcome.entry, "watching"), verdict)
+
+    def _before_and_after(
+        self,
+        outcome: Outcome,
+        before: Mapping[str, list[float]],
+        queries: Mapping[str, Query],
+        repeats: int,
+        timeout_s: float,
+    ) -> tuple[Mapping[str, list[float]], Mapping[str, list[float]]]:
+        """Durations without the change that was made, those that are known included, and with it."""
+        after = self._durations(queries, repeats, timeout_s)
+        if self._hides() is not None:
+            return before, after
+        with self._swapped(outcome):
+            before = _together(before, self._durations(queries, repeats, timeout_s))
+        return before, _together(after, self._durations(queries, repeats, timeout_s))
 
     def _one(self, change: Change, who: str, explains: Explains | None) -> Outcome:
         """The change, and where it failed, what was put right afterwards."""
@@ -305,9 +323,7 @@ class Applier:
         """The index that is there is known to the optimizer, in use, and watched from now on."""
         change, dialect = entry.change, session.dialect
         index = named(change.table, change.name, self._schema)
-        analyze = self._ddl.analyze(dialect, index)
-        if analyze is not None:
-            self._runner.if_possible(session, analyze)
+        self._analyzed(session, index)
         present = self._present(session, change)
         if present is not None and present.ignored:
             self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=False))
@@ -508,7 +524,7 @@ class Applier:
         if change.index is not None:
             made = ddl.create(dialect, index_of(change.index, change.name, self._schema), hidden=hidden)
             shown = ddl.hide(dialect, index, hidden=False) if hidden else None
-            steps = made, ddl.analyze(dialect, index), shown
+            steps = made, *ddl.analyze(session.connection, index), shown
             return tuple(step for step in steps if step is not None), ddl.drop(dialect, index)
         dropped = ddl.drop(dialect, index)
         if hidden:
@@ -548,23 +564,20 @@ class Applier:
         """A new index is hidden inside of the block, and one that is hidden is shown."""
         index = named(outcome.change.table, outcome.change.name, self._schema)
         hide = outcome.change.act == "create"
-        self._switch(index, hidden=hide)
+        self._switch(index, hidden=hide, may_end=True)
         try:
             yield
         finally:
-            self._switch(index, hidden=not hide)
+            self._switch(index, hidden=not hide, may_end=False)
 
-    def _switch(self, index: sa.Index, *, hidden: bool) -> None:
-        with self._asked(), self._runner.alone() as session:
-            self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=hidden))
+    def _switch(self, index: sa.Index, *, hidden: bool, may_end: bool) -> None:
+        with self._runner.alone() as session:
+            self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=hidden), may_end=may_end)
 
-    def _analyzed(self, change: Change) -> None:
-        """What better statistics alone would do is done before anything is measured, where the database is told of a
-        new index by statistics of the whole table."""
-        with self._asked(), self._runner.looking() as session:
-            analyze = self._ddl.analyze(session.dialect, named(change.table, change.name, self._schema))
-            if analyze is not None:
-                self._runner.if_possible(session, analyze)
+    def _analyzed(self, session: Session, index: sa.Index) -> None:
+        """The optimizer knows what is in the index and in its table."""
+        for statement in self._ddl.analyze(session.connection, index):
+            self._runner.if_possible(session, statement)
 
     def _explained(self, queries: Mapping[str, Query]) -> Explains:
         """Asks the database for the plans of these queries."""
@@ -585,10 +598,13 @@ class Applier:
 
     def _durations(self, queries: Mapping[str, Query], repeats: int, timeout_s: float) -> dict[str, list[float]]:
         found = OwnConnections(self._engine).run(
-            lambda connection: measured(connection, queries, repeats, timeout_s, self._clock), timeout_s
+            lambda connection: measured(connection, queries, repeats, timeout_s, self._clock, self._cancel.is_set),
+            timeout_s,
         )
         if isinstance(found, Unsupported):
             raise RefusedError(f"{found.reason}; {found.fix}")
+        if self._cancel.is_set():
+            raise CancelledError
         return found
 
 

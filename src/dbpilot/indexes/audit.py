@@ -88,6 +88,8 @@ class Observed:
     workload: Workload | None = None
     planned: tuple[NewIndex, ...] = ()
     """Indexes that are advised: what they make needless is said as well."""
+    on_trial: frozenset[str] = frozenset()
+    """Indexes (``table.index``) that were hidden to see whether they are missed; what becomes of them is decided."""
 
 
 def audit(
@@ -250,6 +252,10 @@ class _Audit:
     def _ignored(self, index: Index) -> Finding | None:
         if not index.ignored:
             return None
+        if _key(index) in self._observed.on_trial:
+            said = f"{index.name} is hidden from the optimizer, to see whether it is missed."
+            why = "it is on trial, and dropped or shown again by itself when that is over"
+            return Finding("ignored", self._table.name, said, indexes=(index.name,), kept_because=why)
         return Finding(
             "ignored",
             self._table.name,

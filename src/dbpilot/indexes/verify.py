@@ -1,7 +1,7 @@
 """Did a change of an index do what was promised? Decided on how long the statements really took, before and after."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Final, Literal
@@ -176,25 +176,31 @@ def timing(measured_s: Sequence[float]) -> Timing:
 
 
 def measured(
-    connection: Connection, queries: Mapping[str, Query], repeats: int, timeout_s: float, clock: Clock
+    connection: Connection,
+    queries: Mapping[str, Query],
+    repeats: int,
+    timeout_s: float,
+    clock: Clock,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> dict[str, list[float]]:
     """How long each query takes, in seconds: run ``repeats`` times or more, all in turn, but for once before that.
 
     The connection must be one that only reads and that has a limit of time for each statement (see
     :class:`dbpilot.dialects.connections.OwnConnections`); a query that exceeds it, or fails, counts as ``timeout_s``.
+    Once ``is_over``, no more are run.
     """
     taken: dict[str, list[float]] = {name: [] for name in queries}
-    _round(connection, queries, timeout_s, clock)
-    began, rounds = clock.ticks(), 0
+    began, rounds = clock.ticks(), -1
     while rounds < repeats or (clock.ticks() - began < LEAST_S and rounds < MOST_TIMES * repeats):
+        for name, query in queries.items():
+            if is_over():
+                return taken
+            duration_s = _one(connection, query, timeout_s, clock)
+            if rounds >= 0:
+                taken[name].append(duration_s)
         rounds += 1
-        for name, duration_s in _round(connection, queries, timeout_s, clock).items():
-            taken[name].append(duration_s)
+        began = began if rounds else clock.ticks()
     return taken
-
-
-def _round(connection: Connection, queries: Mapping[str, Query], timeout_s: float, clock: Clock) -> dict[str, float]:
-    return {name: _one(connection, query, timeout_s, clock) for name, query in queries.items()}
 
 
 def _one(connection: Connection, query: Query, timeout_s: float, clock: Clock) -> float:

@@ -102,11 +102,12 @@ class MySqlDdl:
         word = self._hidden(dialect) if hidden else {"mariadb": "NOT IGNORED", "mysql": "VISIBLE"}[_kind(dialect)]
         return self._altered(dialect, index, f"ALTER INDEX {quoted(dialect, index)} {word}")
 
-    def analyze(self, dialect: sa.Dialect, index: sa.Index) -> str | None:
+    def analyze(self, connection: sa.Connection, index: sa.Index) -> tuple[str, ...]:
         """A few pages of each index are read; replicas do it for themselves."""
+        dialect = connection.dialect
         if index.table is None or _kind(dialect) == "mysql" or _version(dialect) < ANALYZES_FROM:
-            return None
-        return f"ANALYZE LOCAL TABLE {quoted(dialect, index.table)}"
+            return ()
+        return (f"ANALYZE LOCAL TABLE {quoted(dialect, index.table)}",)
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:  # noqa: ARG002 - others wait
         """No wait at all where that is asked for and known; else whole seconds, in case that nobody looks."""

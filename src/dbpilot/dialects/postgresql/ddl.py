@@ -83,9 +83,9 @@ class PostgreSqlDdl:
         """There is no such statement."""
         raise NotImplementedError("see hides()")
 
-    def analyze(self, dialect: sa.Dialect, index: sa.Index) -> str | None:
+    def analyze(self, connection: sa.Connection, index: sa.Index) -> tuple[str, ...]:
         """A sample of the table is read; an index on an expression has no statistics before that."""
-        return None if index.table is None else f"ANALYZE {quoted(dialect, index.table)}"
+        return () if index.table is None else (f"ANALYZE {quoted(connection.dialect, index.table)}",)
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:  # noqa: ARG002 - see patience
         """Nobody waits behind a build, which only keeps VACUUM away; no limit of the application's ends it; and it

@@ -52,9 +52,15 @@ class SqliteDdl:
         """There is no such statement."""
         raise NotImplementedError("see hides()")
 
-    def analyze(self, dialect: sa.Dialect, index: sa.Index) -> str | None:
-        """The new index alone, and a bounded part of it: what the application knows of the others stays."""
-        return f"ANALYZE {quoted(dialect, index)}"
+    def analyze(self, connection: sa.Connection, index: sa.Index) -> tuple[str, ...]:
+        """The new index, and all of the tables that were never analysed, a bounded part of each.
+
+        One with figures beside others without is judged by guesses about those. What the application has found out
+        about its tables stays.
+        """
+        dialect = connection.dialect
+        never = [sa.Table(name, sa.MetaData()) for name in _never_analysed(connection)]
+        return tuple(f"ANALYZE {quoted(dialect, one)}" for one in (*never, index))
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:  # noqa: ARG002 - others wait
         """A writer is not waited for longer than this."""
@@ -84,6 +90,14 @@ class SqliteDdl:
         if not database or database == ":memory:" or database.startswith("file:"):
             return Hindrances()
         return too_little_space(Path(database).absolute().parent, size_bytes, None)
+
+
+def _never_analysed(connection: sa.Connection) -> list[str]:
+    known: set[str] = set()
+    if sa.inspect(connection).has_table("sqlite_stat1"):
+        known = set(connection.scalars(sa.text("SELECT tbl FROM sqlite_stat1")))
+    tables = connection.scalars(sa.text("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'"))
+    return sorted(name for name in tables if name not in known and not name.startswith("sqlite_"))
 
 
 DDL: Final = SqliteDdl()
