@@ -324,8 +324,7 @@ class Indexing:
         )
 
     def _explains(self, pattern_id: str, index: str) -> bool | None:
-        """Whether the plan of an execution of the pattern that was seen uses the index; MariaDB's may use several at
-        once."""
+        """Whether the plan of an execution of the pattern that was seen uses the index."""
         samples = self._asks.samples([pattern_id]).get(pattern_id, ())
         if not samples:
             return None
@@ -340,7 +339,7 @@ class Indexing:
             return None
         if isinstance(roots, Unsupported):
             return None
-        return any(index in (node.index or "").split(",") for root in roots for _, node in root.walk())
+        return any(node.uses(index) for root in roots for _, node in root.walk())
 
     def _timings(self, since: datetime, until: datetime) -> dict[str, Timing]:
         return {id_: timing_of(tally) for id_, tally in self._asks.counted(since, until).items() if tally.calls}

@@ -264,7 +264,8 @@ def test_an_index_that_goes_is_on_trial_and_comes_back_the_same(engine: sa.Engin
 
 def test_a_trial_that_ends_well_drops_the_index_and_one_that_does_not_brings_it_back(engine: sa.Engine) -> None:
     clock = FakeClock(SYSTEM.now())
-    change = drop(present(engine, "ix_orders_paid"), "nobody uses it", promises=(Promise("p", 1.0),))
+    before = present(engine, "ix_orders_paid")
+    change = drop(before, "nobody uses it", promises=(Promise("p", 1.0),))
     same, slower = Timing(100, 1.0, 0.1), Timing(100, 1.5, 0.1)
     for after, step in ((slower, "reverted"), (same, "kept")):
         number = one(applier(engine, clock=clock).apply([change], who="me")).entry
@@ -273,6 +274,33 @@ def test_a_trial_that_ends_well_drops_the_index_and_one_that_does_not_brings_it_
         clock.advance(timedelta(days=8).total_seconds())
         assert applier(engine, clock=clock).settle(number, {"p": same}, {"p": after}).step == step
         assert (index(engine, "ix_orders_paid") is not None) == (step == "reverted")
+    assert half_built(engine) == []
+
+    [kept] = applier(engine).entries("kept")
+    assert "CREATE INDEX" in kept.undo
+    assert applier(engine).revert(kept.id, who="me", why="it is missed").step == "reverted"
+    assert shape(present(engine, "ix_orders_paid")) == shape(before)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_index_whose_substitute_is_taken_back_comes_back_first(engine: sa.Engine, is_gone: bool) -> None:
+    clock = FakeClock(SYSTEM.now())
+    before = present(engine, "ix_orders_paid")
+    wide = wanted("ix_wide", NewIndex("orders", (Key("paid"), Key("customer"))))
+    changes = [wide, drop(before, "ix_wide does it", served_by="ix_wide")]
+    made, gone = applier(engine, clock=clock).apply(changes, who="me")
+    assert made.entry is not None
+    assert gone.entry is not None
+    if is_gone:
+        clock.advance(timedelta(days=8).total_seconds())
+        assert applier(engine, clock=clock).settle(gone.entry, {}, {}).step == "kept"
+        assert index(engine, "ix_orders_paid") is None
+
+    assert applier(engine, clock=clock).revert(made.entry, who="me", why="it was a mistake").step == "reverted"
+
+    assert index(engine, "ix_wide") is None
+    assert shape(present(engine, "ix_orders_paid")) == shape(before)
+    assert [entry.state for entry in applier(engine).entries()] == ["reverted", "reverted"]
     assert half_built(engine) == []
 
 

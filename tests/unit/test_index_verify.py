@@ -17,6 +17,8 @@ FAST, SLOW, FEW = Timing(200, 0.01, 0.004), Timing(200, 0.1, 0.04), Timing(3, 0.
     [
         (0.1, SLOW, FAST, "keep"),
         (0.1, SLOW, SLOW, "revert"),  # nothing of what was promised
+        (0.1, SLOW, Timing(200, 0.075, 0.01), "keep"),  # less than a third of it, and worth it all the same
+        (0.1, SLOW, Timing(200, 0.095, 0.001), "revert"),  # hardly anything
         (0.1, SLOW, FEW, "wait"),  # too few to say anything
         (0.1, FEW, FAST, "wait"),
         (0.9, SLOW, Timing(200, 0.095, 0.3), "wait"),  # it may be so, or not

@@ -23,6 +23,10 @@ class PlanNode:
     """Whether it reads a whole table."""
     children: tuple["PlanNode", ...] = ()
 
+    def uses(self, index: str) -> bool:
+        """Whether this step reads the index: MariaDB names several at once, and SQLite's is known up to a blank."""
+        return self.index is not None and (index in self.index.split(",") or index.split(" ")[0] == self.index)
+
     def walk(self, depth: int = 0) -> Iterator[tuple[int, "PlanNode"]]:
         """This step and all below it, with their depths."""
         yield depth, self

@@ -309,7 +309,8 @@ class Applier:
 
     def _entered(self, session: Session, change: Change, who: str) -> Entry:
         ddl, undo = self._statements(session, change)
-        return session.ledger.enter(change, ddl, undo, who, self._clock.now())
+        again = self._again(session, change) if change.act == "drop" else None
+        return session.ledger.enter(change, ddl, undo, who, self._clock.now(), again)
 
     def _made(self, session: Session, entry: Entry, explains: Explains | None) -> Outcome:
         change = entry.change
@@ -445,7 +446,8 @@ class Applier:
         if entry.change.act == "create" and present is not None and present.ignored:  # as a trial that died left it
             index = named(entry.change.table, entry.change.name, self._schema)
             self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=False))
-        entry = session.ledger.advance(entry, "kept", why, self._clock.now())
+        undo = entry.again if entry.change.act == "drop" else None
+        entry = session.ledger.advance(entry, "kept", why, self._clock.now(), undo=undo)
         self._tell(Activity("dbpilot", f"kept: {_words(entry.change)}", why, entry.undo))
         return _outcome(entry)
 
@@ -473,6 +475,8 @@ class Applier:
         index = named(change.table, change.name, self._schema)
         present = self._present(session, change)
         if change.act == "create":
+            if not all(self._is_back(session, other, entry) for other in self._served_by(session, entry)):
+                return _outcome(entry, f"{why}; an index in whose place {change.name} serves could not be put back yet")
             if present is not None and self._is_ours(present, change):
                 if self._hides() is None and not present.ignored:  # at once, whatever the drop has to wait for
                     self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=True), may_end=False)
@@ -482,8 +486,18 @@ class Applier:
         elif present is None or not present.valid:
             if present is not None:
                 self._runner.persistently(session, self._ddl.drop(dialect, index), may_end=False)
-            self._runner.persistently(session, entry.undo, may_end=False, builds=True)
+            self._runner.persistently(session, entry.again or entry.undo, may_end=False, builds=True)
         return _outcome(session.ledger.advance(entry, "reverted", why, self._clock.now()))
+
+    def _served_by(self, session: Session, entry: Entry) -> list[Entry]:
+        """The changes that took an index away because the one that this entry made is there."""
+        made = entry.change.table, entry.change.name
+        gone = session.ledger.entries("watching", "finishing", "kept", "reverting")
+        return [other for other in gone if other.id > entry.id and (other.change.table, other.change.served_by) == made]
+
+    def _is_back(self, session: Session, other: Entry, entry: Entry) -> bool:
+        why = f"{entry.change.name}, which serves in its place, is taken back"
+        return not self._reverted(session, other, why, "dbpilot").is_open
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
@@ -526,14 +540,18 @@ class Applier:
             shown = ddl.hide(dialect, index, hidden=False) if hidden else None
             steps = made, *ddl.analyze(session.connection, index), shown
             return tuple(step for step in steps if step is not None), ddl.drop(dialect, index)
-        dropped = ddl.drop(dialect, index)
+        dropped, again = ddl.drop(dialect, index), self._again(session, change)
         if hidden:
             return (ddl.hide(dialect, index, hidden=True), dropped), ddl.hide(dialect, index, hidden=False)
+        return (dropped,), again
+
+    def _again(self, session: Session, change: Change) -> str:
+        """The statement that makes an index anew that is to go."""
         present = self._present(session, change)
         definition = None if present is None else present.definition
         if definition is None:
             raise RefusedError(f"nobody knows the statement that would make {change.name} anew")
-        return (dropped,), ddl.again(dialect, definition)
+        return self._ddl.again(session.dialect, definition)
 
     def _hindrances(self, session: Session, change: Change) -> Hindrances:
         table = named(change.table, change.name, self._schema).table
@@ -592,7 +610,7 @@ class Applier:
                 )
             except WatchedDatabaseError:
                 return None
-            return None if isinstance(plan, Unsupported) else any(_has(node.index, name) for _, node in plan.walk())
+            return None if isinstance(plan, Unsupported) else any(node.uses(name) for _, node in plan.walk())
 
         return explains
 
@@ -614,11 +632,6 @@ def _outcome(entry: Entry, text: str | None = None, verdict: Verdict | None = No
 
 def _is_open(entry: Entry) -> bool:
     return entry.state in OPEN
-
-
-def _has(used: str | None, name: str) -> bool:
-    """Whether a step uses the index: MariaDB names several at once, and SQLite's is known up to a blank."""
-    return used is not None and (name in used.split(",") or name.split(" ")[0] == used)
 
 
 def _words(change: Change) -> str:

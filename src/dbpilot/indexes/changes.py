@@ -40,6 +40,8 @@ class Change:
     """How the promises are known."""
     size_bytes: float | None = None
     """How large the new index is thought to be."""
+    served_by: str | None = None
+    """The index that serves in the place of one that goes: if that one is taken back, this one comes back before."""
 
 
 def create(
@@ -55,9 +57,9 @@ def create(
     return Change("create", index.table, name, why, index, promises, grade, size_bytes)
 
 
-def drop(index: Index, why: str, *, promises: tuple[Promise, ...] = ()) -> Change:
+def drop(index: Index, why: str, *, promises: tuple[Promise, ...] = (), served_by: str | None = None) -> Change:
     """This index is to be taken away."""
-    return Change("drop", index.table, index.name, why, None, promises)
+    return Change("drop", index.table, index.name, why, None, promises, served_by=served_by)
 
 
 def fingerprint(table: Table, changes: Iterable[Change]) -> str:

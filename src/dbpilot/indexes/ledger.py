@@ -35,7 +35,7 @@ ledger = sa.Table(
     sa.Column("state", sa.String(10), nullable=False),
     sa.Column("ddl", sa.Text, nullable=False),
     sa.Column("undo", sa.Text, nullable=False),
-    sa.Column("definition", sa.Text),  # of a new index, as JSON
+    sa.Column("definition", sa.Text),  # as JSON: of a new index; or what one that goes needs to come back
     sa.Column("promises", sa.Text, nullable=False),
     sa.Column("grade", sa.String(10), nullable=False),
     sa.Column("who", sa.String(200), nullable=False),
@@ -66,6 +66,8 @@ class Entry:
     """The end of its trial."""
     note: str | None
     """Why it came to this state."""
+    again: str | None = None
+    """The statement that makes an index anew that went."""
 
 
 class Ledger:
@@ -83,8 +85,11 @@ class Ledger:
         """Whether anything was ever changed here."""
         return sa.inspect(self._connection).has_table(ledger.name)
 
-    def enter(self, change: Change, ddl: Sequence[str], undo: str, who: str, now: datetime) -> Entry:
+    def enter(
+        self, change: Change, ddl: Sequence[str], undo: str, who: str, now: datetime, again: str | None = None
+    ) -> Entry:
         """The change is written down as one that is being made."""
+        gone = {"again": again, "served_by": change.served_by}
         made = self._connection.execute(
             sa.insert(ledger).values(
                 table_name=change.table,
@@ -93,7 +98,7 @@ class Ledger:
                 state="building",
                 ddl=json.dumps(ddl),
                 undo=undo,
-                definition=None if change.index is None else json.dumps(asdict(change.index)),
+                definition=json.dumps(gone if change.index is None else asdict(change.index)),
                 promises=json.dumps([asdict(promise) for promise in change.promises]),
                 grade=change.grade,
                 who=who[:200],
@@ -103,21 +108,31 @@ class Ledger:
             )
         )
         [number] = made.inserted_primary_key or (0,)
-        return Entry(number, change, "building", tuple(ddl), undo, who, now, now, None, None)
+        return Entry(number, change, "building", tuple(ddl), undo, who, now, now, None, None, again)
 
-    def advance(self, entry: Entry, state: State, note: str, now: datetime, until: datetime | None = None) -> Entry:
-        """The change has come to this state."""
+    def advance(
+        self,
+        entry: Entry,
+        state: State,
+        note: str,
+        now: datetime,
+        until: datetime | None = None,
+        undo: str | None = None,
+    ) -> Entry:
+        """The change has come to this state; from now on ``undo`` is what takes it back, unless that is as before."""
+        undo = undo or entry.undo
         self._connection.execute(
             sa.update(ledger)
             .where(ledger.c.id == entry.id)
             .values(
                 state=state,
                 note=note[:NOTE_LENGTH],
+                undo=undo,
                 changed_s=now.timestamp(),
                 until_s=None if until is None else until.timestamp(),
             )
         )
-        return replace(entry, state=state, note=note, changed=now, until=until)
+        return replace(entry, state=state, note=note, changed=now, until=until, undo=undo)
 
     def now(self, entry: Entry) -> Entry:
         """The entry as it is by now."""
@@ -134,15 +149,17 @@ class Ledger:
 
 
 def _entry(row: sa.Row[Any]) -> Entry:
-    index = None if row.definition is None else _index(json.loads(row.definition))
+    found = json.loads(row.definition or "{}")
+    index = _index(found) if row.act == "create" else None
     promises = tuple(Promise(**promise) for promise in json.loads(row.promises))
     act: Act = row.act
     grade: Grade = row.grade
-    change = Change(act, row.table_name, row.index_name, row.why, index, promises, grade)
+    served_by, again = found.get("served_by"), found.get("again")
+    change = Change(act, row.table_name, row.index_name, row.why, index, promises, grade, served_by=served_by)
     began, changed = (datetime.fromtimestamp(moment, UTC) for moment in (row.began_s, row.changed_s))
     until = None if row.until_s is None else datetime.fromtimestamp(row.until_s, UTC)
     ddl = tuple(json.loads(row.ddl))
-    return Entry(row.id, change, row.state, ddl, row.undo, row.who, began, changed, until, row.note)
+    return Entry(row.id, change, row.state, ddl, row.undo, row.who, began, changed, until, row.note, again)
 
 
 def _index(found: dict[str, Any]) -> NewIndex:

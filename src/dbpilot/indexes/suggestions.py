@@ -66,7 +66,7 @@ class Suggestion:
             return create(self.new, self.name, self.reason, promises=self.promises, grade=self.grade,
                           size_bytes=self.size_bytes)  # fmt: skip
         if self.act == "drop" and self.present is not None:
-            return drop(self.present, self.reason, promises=self.promises)
+            return drop(self.present, self.reason, promises=self.promises, served_by=self.covered_by)
         return None
 
 

@@ -48,6 +48,8 @@ class Rule:
     share: float = 1 / 3
     """How much of the promised saving must be there: a plan that costs half takes two thirds of the time where the data
     is cached."""
+    worth: float = 0.15
+    """A saving of so much is enough, however much was promised: who would give it back?"""
     sigmas: float = 3.0
     """How sure one has to be: many patterns are looked at, and again and again."""
 
@@ -88,7 +90,7 @@ def judge(
     """Whether a change stays.
 
     It goes as soon as one pattern is surely slower than it may be, or the saving is surely less than ``rule.share`` of
-    what was promised; it stays as soon as the saving is surely there. When the time is over it stays if the saving
+    what was promised and than ``rule.worth``; it stays as soon as the saving is surely there. When the time is over it stays if the saving
     looks like enough, and is surely more than nothing; and where nothing ran that could be measured, a promise that was
     no more than an estimate is not believed.
 
@@ -159,7 +161,7 @@ def _on_the_saving(
         one.after.calls**2 * (one.after.variance_of_mean + (one.ratio * drift) ** 2 * one.before.variance_of_mean)
         for one in seen
     )
-    margin, needed = rule.sigmas * math.sqrt(variance) / base, rule.share * promised
+    margin, needed = rule.sigmas * math.sqrt(variance) / base, min(rule.share * promised, rule.worth)
     words = f"{promised:.0%} of their time was promised, {saved:.0%} (+-{margin:.0%}) is saved"
     if saved + margin < needed:
         return Verdict("revert", words, effects)

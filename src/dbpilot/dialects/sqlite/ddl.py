@@ -59,8 +59,8 @@ class SqliteDdl:
         about its tables stays.
         """
         dialect = connection.dialect
-        never = [sa.Table(name, sa.MetaData()) for name in _never_analysed(connection)]
-        return tuple(f"ANALYZE {quoted(dialect, one)}" for one in (*never, index))
+        never = [quoted(dialect, sa.Table(name, sa.MetaData())) for name in _never_analysed(connection)]
+        return tuple(f"ANALYZE {name}" for name in (*never, quoted(dialect, index)))
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:  # noqa: ARG002 - others wait
         """A writer is not waited for longer than this."""
