@@ -90,9 +90,9 @@ def judge(
     """Whether a change stays.
 
     It goes as soon as one pattern is surely slower than it may be, or the saving is surely less than ``rule.share`` of
-    what was promised and than ``rule.worth``; it stays as soon as the saving is surely there. When the time is over it stays if the saving
-    looks like enough, and is surely more than nothing; and where nothing ran that could be measured, a promise that was
-    no more than an estimate is not believed.
+    what was promised and than ``rule.worth``; it stays as soon as the saving is surely there. When the time is over it
+    stays if the saving looks like enough, and is surely more than nothing; and where nothing ran that could be
+    measured, a promise that was no more than an estimate is not believed.
 
     Args:
         promises: every pattern that is watched.
