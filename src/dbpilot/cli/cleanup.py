@@ -25,7 +25,7 @@ from dbpilot.cli.desk import Desk, Host, database, desk
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
 from dbpilot.cli.hosted import without
-from dbpilot.cli.options import AsJson, Database, HistoryUrl
+from dbpilot.cli.options import AsJson, Database, HistoryUrl, Url, Yes
 from dbpilot.cli.progress import shown
 from dbpilot.cli.render import Part, print_json, say, show
 from dbpilot.cli.urls import command_line
@@ -52,11 +52,7 @@ Rules = Annotated[
         help="The rules: a sequence of dbpilot.retention.Rule in a module, or a TOML file with a table for each.",
     ),
 ]
-Url = Annotated[
-    str | None, typer.Option(metavar="URL", help="The database, as SQLAlchemy writes it (default: DATABASE_URL).")
-]
 OneTable = Annotated[str | None, typer.Option(help="The rules of this table only.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is a dry run.")]
 RuleName = Annotated[str, typer.Argument(metavar="RULE", help="The rule's name.", show_default=False)]
 
 

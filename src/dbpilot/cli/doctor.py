@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
@@ -14,7 +14,7 @@ from dbpilot.cli.cleanup_parts import document
 from dbpilot.cli.desk import database
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
-from dbpilot.cli.options import AsJson, HistoryUrl
+from dbpilot.cli.options import AsJson, HistoryUrl, Url
 from dbpilot.cli.render import Heading, Part, print_json, say, show
 from dbpilot.cli.urls import engine_at, reason
 from dbpilot.clock import SYSTEM
@@ -26,9 +26,6 @@ from dbpilot.errors import StoreError
 from dbpilot.health import Checkup, Examined, checkup
 from dbpilot.history import schema
 
-Url = Annotated[
-    str | None, typer.Option(metavar="URL", help="The database, as SQLAlchemy writes it (default: DATABASE_URL).")
-]
 BY: Final = "doctor"
 MARKS: Final = {"red": "!!", "amber": " !", "note": " i", "unknown": " ?", "ok": "ok"}
 

@@ -23,7 +23,7 @@ from dbpilot.cli.indexes_parts import advice_parts, audit_parts, changes_parts, 
 from dbpilot.cli.indexes_run import BY, Taking, applier_of, ended_between, telling
 from dbpilot.cli.indexes_sql import alembic, statements
 from dbpilot.cli.indexes_watch import keep_telling
-from dbpilot.cli.options import AsJson, HistoryUrl, changed
+from dbpilot.cli.options import AsJson, HistoryUrl, Url, Yes, changed
 from dbpilot.cli.options import Database as HistoryDatabase
 from dbpilot.cli.progress import analysis_shown, building_shown
 from dbpilot.cli.render import Part, print_json, say, show
@@ -55,9 +55,6 @@ STATUS_FIELDS: Final = frozenset({"status", "doing", "error"})
 DONE: Final = frozenset({"watching", "kept", "already there"})
 NOT_BEGUN: Final = frozenset({"refused", "not now"})
 
-Url = Annotated[
-    str | None, typer.Option(metavar="URL", help="The database, as SQLAlchemy writes it (default: DATABASE_URL).")
-]
 WorkloadFile = Annotated[
     str | None,
     typer.Option(
@@ -72,7 +69,6 @@ Budget = Annotated[
     str | None, typer.Option(metavar="SIZE", help="How large all new indexes may be together: 500MB, 1.5GiB.")
 ]
 OneTable = Annotated[str | None, typer.Option("--table", help="This table only.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is a dry run.")]
 
 
 class Format(StrEnum):

@@ -10,6 +10,9 @@ from dbpilot.errors import ConfigError
 
 Section = TypeVar("Section", bound=BaseModel)
 
+Url = Annotated[
+    str | None, typer.Option(metavar="URL", help="The database, as SQLAlchemy writes it (default: DATABASE_URL).")
+]
 HistoryUrl = Annotated[
     str | None,
     typer.Option(
@@ -19,6 +22,7 @@ HistoryUrl = Annotated[
 Database = Annotated[
     str | None, typer.Option(help="Of which watched database: its place in the history, or a part of it.")
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; without this it is a dry run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
