@@ -43,7 +43,7 @@ class Limits:
     """How often the optimizer may be asked, about."""
     min_gain: float = 0.001
     """The share of the workload that an index has to save at least."""
-    evenness: float = 0.4
+    evenness: float = 0.2
     """See :attr:`dbpilot.indexes.choice.Problem.evenness`."""
 
 
