@@ -1,6 +1,6 @@
 """bench-retention: news of about 0.7 KB leave their table, by dbpilot and by others, one after the other.
 
-python -m benchmarks.retention [--rows 200000] [--many 10000000] [--databases mariadb,postgresql,sqlite]
+python -m benchmarks.retention [--rows 200000] [--databases mariadb,postgresql]
 
 Every way finds the same table, filled anew, and everything in it is due. After each way every row is counted: it must
 be gone from the table and, but for a purge, be in the archive. The time is that of the whole command, with planning and
@@ -24,7 +24,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from benchmarks import retention_at_scale as at_scale
 from benchmarks.report import Figure, publish
 from dbpilot.clock import SystemClock
 from dbpilot.retention import CleanupResult, Retention, Rule
@@ -36,9 +35,6 @@ SEED: Final = 4
 ROWS: Final = 200_000
 FILLED_AT_ONCE: Final = 5_000
 BULKS: Final = (1_000, 5_000, 10_000)
-MANY: Final = 10_000_000
-"""Rows of the table that shows whether memory grows."""
-FROM_A_LOOP: Final = 1_000_000
 SLOW_SHARE: Final = 10
 """A way that commits row by row gets this part of the rows."""
 OLD: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -355,13 +351,8 @@ def _ms(took_s: Sequence[float], share: float) -> float:
     return sorted(took_s)[int(share * len(took_s))] * 1000
 
 
-def figures_of(name: str, rows: int, many: int, folder: Path) -> Iterator[Figure]:
+def figures_of(name: str, rows: int, folder: Path) -> Iterator[Figure]:
     """All figures of one kind of database, on servers of its own."""
-    if name == "sqlite":
-        engine = sa.create_engine(f"sqlite:///{folder}/ticks.sqlite3")
-        yield from _at_scale(name, engine, folder, many)
-        engine.dispose()
-        return
     with ExitStack() as stack:
         start: Callable[[], SqlServer] = {"mariadb": start_mariadb, "postgresql": start_postgresql}[name]
         place = Place(stack.enter_context(start()).create_database("bench"), rows)
@@ -373,27 +364,17 @@ def figures_of(name: str, rows: int, many: int, folder: Path) -> Iterator[Figure
         else:
             yield from postgresql(place, folder)
         yield from foreground(place)
-        yield from _at_scale(name, place.engine, folder, many)
-        if name == "mariadb":
-            yield from at_scale.lag(min(many, FROM_A_LOOP))
-
-
-def _at_scale(name: str, engine: sa.Engine, folder: Path, many: int) -> Iterator[Figure]:
-    yield from at_scale.loop(name, engine, folder, min(many, FROM_A_LOOP))
-    # Ten million rows take MariaDB some minutes, and show of the others nothing that a million do not.
-    yield from at_scale.memory(name, engine, folder, many if name == "mariadb" else many // at_scale.FEWER)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The figures are measured, printed and kept."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.retention", description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--many", type=int, default=MANY, help="rows of the table that shows whether memory grows")
-    parser.add_argument("--databases", default="mariadb,postgresql,sqlite")
+    parser.add_argument("--databases", default="mariadb,postgresql")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-retention-") as folder:
         names = options.databases.split(",")
-        found = [f for name in names for f in figures_of(name, options.rows, options.many, Path(folder))]
+        found = [f for name in names for f in figures_of(name, options.rows, Path(folder))]
         publish("retention", SEED, found)
 
 

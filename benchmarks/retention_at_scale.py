@@ -1,12 +1,16 @@
-"""What bench-retention asks beside speed: memory, an event loop that keeps ticking, and replicas that keep up.
+"""bench-retention_at_scale: memory, an event loop that keeps ticking, and replicas that keep up, at millions of rows.
+
+python -m benchmarks.retention_at_scale [--many 10000000] [--databases mariadb,postgresql,sqlite]
 
 Rows are short here, and made by the database itself, so that there can be millions of them.
 """
 
+import argparse
 import asyncio
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,17 +23,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from benchmarks.processes import Run, run
-from benchmarks.report import Figure
+from benchmarks.report import Figure, publish
 from dbpilot.clock import SystemClock
 from dbpilot.retention import CleanupFinished, Limits, Manners, Retention, Rule
 from dbpilot.retention.gentle import read_signs
 from dbpilot.retention.policy import BESIDE
-from dbpilot.testing.servers import start_mariadb
+from dbpilot.testing.servers import start_mariadb, start_postgresql
 
 PLACES: Final = "BENCH_RETENTION_PLACES"
 """The variable that tells a process of its own where the database and the archive are; addresses hold passwords."""
 CLEAN: Final = "from benchmarks.retention_at_scale import clean_there; clean_there()"
 IMPORTS: Final = "from benchmarks.retention_at_scale import clean_there; import pyarrow.parquet"
+MANY: Final = 10_000_000
+"""Rows of the table that shows whether memory grows."""
+FROM_A_LOOP: Final = 1_000_000
 AT_ONCE: Final = 500_000
 OLD: Final = datetime(2020, 1, 1)  # noqa: DTZ001 - as the column has it
 NOW: Final = datetime(2025, 6, 1, tzinfo=UTC)
@@ -249,3 +256,35 @@ def replicated() -> Iterator[Replicated]:
             connection.exec_driver_sql("START SLAVE")
         BEATS.create(primary)
         yield Replicated(primary, replica)
+
+
+def figures_of(name: str, many: int, folder: Path) -> Iterator[Figure]:
+    """All figures of one kind of database, on a server of its own."""
+    with ExitStack() as stack:
+        url = sa.make_url(f"sqlite:///{folder}/ticks.sqlite3")
+        if name != "sqlite":
+            start = {"mariadb": start_mariadb, "postgresql": start_postgresql}[name]
+            url = stack.enter_context(start()).create_database("bench")
+        engine = sa.create_engine(url)
+        stack.callback(engine.dispose)
+        yield from loop(name, engine, folder, min(many, FROM_A_LOOP))
+        # Ten million rows take MariaDB some minutes, and show of the others nothing that a million do not.
+        yield from memory(name, engine, folder, many if name == "mariadb" else many // FEWER)
+    if name == "mariadb":
+        yield from lag(min(many, FROM_A_LOOP))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The figures are measured, printed and kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.retention_at_scale", description=__doc__)
+    parser.add_argument("--many", type=int, default=MANY, help="rows of the table that shows whether memory grows")
+    parser.add_argument("--databases", default="mariadb,postgresql,sqlite")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-retention-") as folder:
+        names = options.databases.split(",")
+        found = [figure for name in names for figure in figures_of(name, options.many, Path(folder))]
+        publish("retention_at_scale", None, found)
+
+
+if __name__ == "__main__":
+    main()
