@@ -199,7 +199,7 @@ def test_what_makes_no_sense_is_refused_on_a_page(open_: Open, address: str, sta
 class _Deaf(MemoryStore):
     """A store that answers nothing."""
 
-    def tallies(self, *_: Any) -> Any:
+    def tallies(self, *_: Any, **__: Any) -> Any:
         raise StoreError("history: out of order")
 
     timeline = events = tallies

@@ -51,15 +51,17 @@ TRIES_PER_MINUTE: Final = 10
 """Keys that one address may have compared; each costs 50 ms of a core. What names no key costs nothing."""
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-THROUGH_A_PROXY: Final = (
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-    "forwarded",
-    "via",
-    "cf-connecting-ip",
-    "true-client-ip",
+THROUGH_A_PROXY: Final = frozenset(
+    {
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"forwarded",
+        b"via",
+        b"cf-connecting-ip",
+        b"true-client-ip",
+    }
 )
 """One of these says that the caller is elsewhere, whatever the connection's address is."""
 
@@ -345,7 +347,7 @@ def _is_here(request: Request) -> bool:
     A page elsewhere whose name was made to lead here lets the browser ask under that name: so must the name be ours.
     """
     address = _address(request)
-    if any(name in request.headers for name in THROUGH_A_PROXY):
+    if any(name in THROUGH_A_PROXY for name, _ in request.scope["headers"]):
         return False
     if address == "testclient":  # Starlette's, which never crosses a network
         return True

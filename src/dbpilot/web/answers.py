@@ -1,7 +1,7 @@
 """What all routes of the API have in common: what a refusal looks like, what is sent once, and the headers."""
 
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import blake2b
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from dbpilot.errors import ConfigError, NotThereError, PilotError, RefusedError
@@ -75,30 +76,43 @@ class ApiRoute(APIRoute):
         if "GET" in (options.get("methods") or ()):
             options["responses"] = {**UNCHANGED, **(options.get("responses") or {})}
         super().__init__(path, endpoint, **options)
+        self._end = None if "{" in path else path
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if self._end is not None and not scope["path"].endswith(self._end):
+            return Match.NONE, {}  # said at once: an application looks through all of its routes for each request
+        return super().matches(scope)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def answer(request: Request) -> Response:
+        async def make(request: Request) -> Response:
             try:
                 response = await handle(request)
             except HTTPException as refused:
-                response = _refusal(refused)
+                response = refusal(refused)
             except RequestValidationError as error:
                 response = _problem_response(_invalid(error))
             except PilotError as error:
                 response = _problem_response(_problem(_status_of(error), str(error)))
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
-            return _sent_once(request, response)
+            return _tagged(request, response)
+
+        async def answer(request: Request) -> Response:
+            return await self.made(request, make)
 
         return answer
+
+    async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
+        """What is sent for this request."""
+        return unless_known(request, await make(request))
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().handle(scope, receive, send)
         except HTTPException as refused:  # the path is right and the method is not
-            await _refusal(refused)(scope, receive, send)
+            await refusal(refused)(scope, receive, send)
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -125,7 +139,8 @@ def _invalid(error: RequestValidationError) -> Problem:
     return _problem(422, where).model_copy(update={"errors": fields})
 
 
-def _refusal(refused: HTTPException) -> Response:
+def refusal(refused: HTTPException) -> Response:
+    """The problem that says why there is no answer, or the answer that leads elsewhere."""
     headers = dict(refused.headers or {})
     if refused.status_code < 400:  # it leads elsewhere
         return Response(status_code=refused.status_code, headers=headers)
@@ -136,14 +151,20 @@ def _problem_response(problem: Problem, headers: dict[str, str] | None = None) -
     return JSONResponse(problem.model_dump(exclude_none=True), problem.status, headers, media_type=PROBLEM_JSON)
 
 
-def _sent_once(request: Request, response: Response) -> Response:
-    """The response with an ETag; without its body where the caller has that already."""
+def _tagged(request: Request, response: Response) -> Response:
+    """The response with an ETag, where it is a list or a report."""
     is_list = response.headers.get("content-type") == "application/json"
-    if request.method != "GET" or response.status_code != 200 or not is_list:
-        return response
-    tag = f'W/"{blake2b(ASKED_AT.sub(b"", bytes(response.body)), digest_size=16).hexdigest()}"'
-    response.headers["ETag"] = tag
-    if tag not in [known.strip() for known in request.headers.get("if-none-match", "").split(",")]:
+    if request.method == "GET" and response.status_code == 200 and is_list:
+        digest = blake2b(ASKED_AT.sub(b"", bytes(response.body)), digest_size=16).hexdigest()
+        response.headers["ETag"] = f'W/"{digest}"'
+    return response
+
+
+def unless_known(request: Request, response: Response) -> Response:
+    """The response; without its body where the caller has that already."""
+    known = request.headers.get("if-none-match")
+    tag = response.headers.get("etag") if known else None
+    if known is None or tag is None or tag not in [one.strip() for one in known.split(",")]:
         return response
     kept = {name: value for name, value in response.headers.items() if name not in ("content-length", "content-type")}
     return Response(status_code=304, headers=kept)

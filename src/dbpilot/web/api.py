@@ -17,7 +17,7 @@ from dbpilot.reports.server import ServerReport
 from dbpilot.reports.slow import SlowFilter, SlowQueryStatistics
 from dbpilot.reports.summary import PerformanceSummary
 from dbpilot.web.access import Access, Authorize, Operator, expensive
-from dbpilot.web.answers import ApiRoute, problems
+from dbpilot.web.answers import problems
 from dbpilot.web.cleanup import add_cleanup
 from dbpilot.web.indexes import add_indexes
 from dbpilot.web.paging import (
@@ -31,6 +31,7 @@ from dbpilot.web.paging import (
     SlowQueryPage,
 )
 from dbpilot.web.queries import add_queries
+from dbpilot.web.sharing import SharedAnswers
 
 MAX_HOURS: Final = 24 * 366
 MAX_DURATION_S: Final = 7 * 24 * 3600
@@ -79,7 +80,10 @@ def make_api(pilot: Autopilot, authorize: Authorize | None = None) -> APIRouter:
     """
     access = Access(pilot.config.web, authorize)
     router = APIRouter(
-        tags=["database"], route_class=ApiRoute, dependencies=[Depends(access.looks)], responses=MAY_LOOK
+        tags=["database"],
+        route_class=SharedAnswers(access.looks).route(),
+        dependencies=[Depends(access.looks)],
+        responses=MAY_LOOK,
     )
     _add_summary(router, pilot)
     add_queries(router, pilot)
@@ -156,7 +160,7 @@ def _add_watching(router: APIRouter, pilot: Autopilot) -> None:
         """Everything that the pilot or somebody who asked it did: who, what, why, and how to undo it."""
         return place.page(ActivityPage, lambda most, until: pilot.activity(hours, most, until=until), limit)
 
-    @router.get("/health", summary="What is off, and how to mend it", dependencies=[Depends(expensive)])
+    @router.get("/health", summary="What is off, and how to mend it")
     def health() -> Health:
         """What was looked at on this database and in the history, what is worst first; each finding with its fix."""
         found = pilot.doctor()
@@ -203,7 +207,10 @@ def make_metrics(pilot: Autopilot, namespace: str, authorize: Authorize | None =
     exposition = Exposition(pilot, namespace)
     access = Access(pilot.config.web, authorize)
     router = APIRouter(
-        tags=["database"], route_class=ApiRoute, dependencies=[Depends(access.scrapes)], responses=MAY_LOOK
+        tags=["database"],
+        route_class=SharedAnswers(access.scrapes).route(),
+        dependencies=[Depends(access.scrapes)],
+        responses=MAY_LOOK,
     )
 
     @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

@@ -36,7 +36,7 @@ class Sentence:
     """Where more is told: a page, or a query's id after ``queries/``."""
     since: datetime | None = None
     detail: str | None = None
-    """The same in the library's own words, in English."""
+    """The same in the library's own words."""
 
 
 def of_alerts(t: Words, alerts: Iterable[Alert], patterns: Mapping[str, Pattern]) -> list[Sentence]:
@@ -47,7 +47,7 @@ def of_alerts(t: Words, alerts: Iterable[Alert], patterns: Mapping[str, Pattern]
 def of_alert(t: Words, alert: Alert, patterns: Mapping[str, Pattern]) -> Sentence:
     """One alert, in the reader's language."""
     key = f"alert.{alert.kind}"
-    said = alert.message
+    said = t.said(alert.message)
     if key in t.sentences:
         value, threshold = _figure(alert.kind, alert.value), _figure(alert.kind, alert.threshold)
         said = t(key, query=_short(alert, patterns), value=value, threshold=threshold)

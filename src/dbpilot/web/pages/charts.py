@@ -1,5 +1,6 @@
 """Courses over time as the browser draws them, and in words for those who do not see them."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,12 +9,13 @@ from typing import Any, Final, Literal
 
 from dbpilot.reports.activity import Activity
 from dbpilot.reports.pool import PoolHistory
-from dbpilot.reports.timeline import Point, TimelineReport
+from dbpilot.reports.timeline import BANDS_S, Point, TimelineReport
 from dbpilot.web.pages import figures
 from dbpilot.web.pages.words import Words
 
 Unit = Literal["s", "count", "per_s", "share"]
 MAX_MARKS: Final = 40
+HEAT_COLUMNS: Final = 180
 GAP_STEPS: Final = 3
 """After so many steps of nothing a course is interrupted."""
 
@@ -153,9 +155,25 @@ def heat_spec(report: TimelineReport, links: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def wait_heat(history: PoolHistory) -> dict[str, Any]:
+    """The heatmap of waits: a column per step, a row per band, and in each cell how many connections were asked for in
+    moments whose p95 was in that band; of a moment no more than its p95 is kept."""
+    since_s, until_s = history.since.timestamp(), history.until.timestamp()
+    step_s = max(_spacing_s(history), (until_s - since_s) / HEAT_COLUMNS)
+    first, last = int(since_s // step_s), int(until_s // step_s)
+    cells = [[0] * (len(BANDS_S) + 1) for _ in range(first, last + 1)]
+    for sample in (one.sample for one in history.samples):
+        column = min(max(int(sample.at.timestamp() // step_s) - first, 0), last - first)
+        cells[column][bisect_left(BANDS_S, sample.longest_p95_s)] += sample.checkouts
+    starts = [round((first + column) * step_s) for column in range(len(cells))]
+    return {"x": starts, "step": step_s, "bands": list(BANDS_S), "cells": cells, "links": []}
+
+
 def marks_of(t: Words, done: Iterable[Activity]) -> list[Mark]:
     """What the pilot did, for time axes, the latest first."""
-    return [Mark(one.at, one.subject, f"{t.either('mark.' + one.subject, one.subject)}: {one.what}") for one in done]
+    return [
+        Mark(one.at, one.subject, f"{t.either('mark.' + one.subject, one.subject)}: {t.said(one.what)}") for one in done
+    ]
 
 
 def _starts(points: Sequence[Point]) -> list[datetime]:

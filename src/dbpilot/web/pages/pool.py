@@ -34,6 +34,7 @@ def add_pool(router: APIRouter, site: Site, clock: Callable[[], datetime]) -> No
             state=state_of(report),
             pool_chart=charts.pool_chart(view.t, history, marks),
             wait_chart=charts.wait_chart(view.t, history, marks),
+            wait_heat=charts.wait_heat(history) if any(one.sample.checkouts for one in history.samples) else None,
             done=done,
             history_error=history.history_error,
         )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -20,13 +20,24 @@ from dbpilot.web.pages.words import Words
 
 SHOWN_PLANS: Final = 2
 SHOWN_SAMPLES: Final = 20
+OFF_BY: Final = 10
+"""An estimate that is so many times too high or too low misleads the optimizer."""
 CLAUSES: Final = re.compile(
     r"(?<!\bLEFT)(?<!\bRIGHT)(?<!\bFULL)(?<!\bINNER)(?<!\bCROSS)(?<!\bOUTER)\s+"
     r"(?=(?:FROM|WHERE|GROUP BY|HAVING|ORDER BY|LIMIT|OFFSET|"
     r"VALUES|SET|UNION(?: ALL)?|RETURNING|WINDOW|"
     r"(?:(?:LEFT|RIGHT|FULL|INNER|CROSS)(?: OUTER)? )?JOIN|ON CONFLICT|ON DUPLICATE KEY)\b)"
 )
+ROWS: Final = re.compile(r" rows=(\d+)")
 ALTERNATIVES: Final = re.compile(r"\s+(?=(?:AND|OR)\b)")
+
+
+@dataclass(frozen=True, slots=True)
+class Misjudged:
+    """How many rows the database expected, and how many came on the average."""
+
+    expected: float
+    came: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +50,7 @@ class PlanLine:
     """Whether it reads a whole table, or sorts what an index would give in order."""
     is_new: bool
     """Whether the plan before had no such step."""
+    misjudged: Misjudged | None = None
 
 
 def add_query(router: APIRouter, site: Site, clock: Callable[[], datetime]) -> None:
@@ -69,7 +81,7 @@ def add_query(router: APIRouter, site: Site, clock: Callable[[], datetime]) -> N
             whole_s=sum(seconds for _, _, seconds in where),
             rate=charts.rate_chart(view.t, timeline, points, marks),
             latency=charts.latency_chart(view.t, timeline, points, marks, dots),
-            plans=plans_of(report.plans[:SHOWN_PLANS]),
+            plans=plans_of(report.plans[:SHOWN_PLANS], report.stats),
             advised=advised(site.pilot.indexing.latest().steps, pattern_id),
         )
 
@@ -89,14 +101,29 @@ def parts_of(t: Words, stats: QueryStats) -> list[tuple[str, str, float]]:
     ]
 
 
-def plans_of(plans: Sequence[SeenPlan]) -> list[tuple[SeenPlan, list[PlanLine]]]:
-    """Each plan as lines, compared with the one before it in time."""
+def plans_of(plans: Sequence[SeenPlan], stats: QueryStats) -> list[tuple[SeenPlan, list[PlanLine]]]:
+    """Each plan as lines, compared with the one before it in time, and the latest with what came of it."""
     found = []
     for place, plan in enumerate(plans):
         earlier = plans[place + 1] if place + 1 < len(plans) else None
         known = {_shape(line) for line in earlier.text.splitlines()} if earlier else None
-        found.append((plan, [_line(line, plan, known) for line in plan.text.splitlines()]))
+        lines = [_line(line, plan, known) for line in plan.text.splitlines()]
+        if place == 0 and lines:
+            lines[0] = replace(lines[0], misjudged=misjudged(lines[0].text, stats))
+        found.append((plan, lines))
     return found
+
+
+def misjudged(step: str, stats: QueryStats) -> Misjudged | None:
+    """What the database expected of the whole statement, where that is far from what came; None also where either is
+    not known. Of the steps below it nobody knows what came: a statement is never executed to find out.
+    """
+    expected = ROWS.search(step)
+    if expected is None or stats.operation != "SELECT" or not stats.calls or not stats.rows:
+        return None
+    found = Misjudged(float(expected[1]), stats.rows / stats.calls)
+    least, most = sorted((max(1.0, found.expected), max(1.0, found.came)))
+    return found if most >= OFF_BY * least else None
 
 
 def advised(steps: Sequence[StepReport], pattern_id: str) -> list[tuple[StepReport, GainReport]]:

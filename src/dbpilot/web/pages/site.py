@@ -18,7 +18,7 @@ from dbpilot.pilot import Autopilot
 from dbpilot.unsupported import Unsupported
 from dbpilot.web.access import CSRF_FIELD, LOGIN_PAGE, caller_of, csrf_token
 from dbpilot.web.keys import Role
-from dbpilot.web.pages import drawing, figures
+from dbpilot.web.pages import drawing, figures, sentences
 from dbpilot.web.pages.assets import Asset
 from dbpilot.web.pages.words import LANGUAGES, Words, language_of
 
@@ -148,6 +148,8 @@ def make_templates() -> Environment:
         size=figures.size,
         share=figures.share,
         breakable=figures.breakable,
+        sentence=sentences.sentence,
+        said=sentences.said,
     )
     environment.globals.update(
         sparkline=drawing.sparkline,

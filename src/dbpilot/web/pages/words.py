@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Final
 
+from dbpilot.web.pages.sentences import Part, Sentences
+
 LANGUAGES: Final = {"en": "English", "ko": "한국어"}
 FIRST: Final = "en"
 
@@ -16,6 +18,8 @@ class Words:
 
     language: str
     sentences: Mapping[str, str]
+    library: Sentences
+    """What the library says in English, in this language."""
 
     def __call__(self, key: str, **values: object) -> str:
         """The sentence, with these values in it.
@@ -29,11 +33,22 @@ class Words:
         """The sentence of a key that is made from data, or other words where nobody wrote one."""
         return self.sentences.get(key, otherwise)
 
+    def parts(self, text: str) -> list[Part]:
+        """A text of the library in this language as far as it is known, and English marked as such elsewhere."""
+        return [Part(text, is_said=None)] if self.language == FIRST else self.library.parts(text)
+
+    def said(self, text: str) -> str:
+        """The same where nothing can be marked: in an attribute, in a chart."""
+        return "".join(part.text for part in self.parts(text))
+
 
 def all_words() -> dict[str, Words]:
     """Every language, by its code."""
     folder = files("dbpilot.web") / "locale"
-    return {code: Words(code, json.loads((folder / f"{code}.json").read_text("utf-8"))) for code in LANGUAGES}
+    return {
+        code: Words(code, json.loads((folder / f"{code}.json").read_text("utf-8")), Sentences.read(code))
+        for code in LANGUAGES
+    }
 
 
 def language_of(asked: str | None, kept: str | None, accepted: str) -> str:

@@ -161,6 +161,7 @@
       const c = Math.floor((event.clientX - box.left - left) / cw), r = Math.floor((high - bottom - (event.clientY - box.top)) / ch);
       return c >= 0 && c < columns && r >= 0 && r < rows ? [c, r] : null;
     };
+    canvas.style.cursor = spec.links.length ? "pointer" : "default";
     canvas.onclick = (event) => { const at = place(event); if (at && spec.links[at[0]]) location.href = spec.links[at[0]]; };
     canvas.onmousemove = (event) => {
       let tip = element.querySelector(".tip");
