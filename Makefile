@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --no-input
 PROJECTS := pyproject.toml app/pyproject.toml
 # A benchmark is a module that can be run; the others are their tools.
-BENCHMARKS := $(basename $(notdir $(shell grep -l '__name__ == "__main__"' benchmarks/*.py)))
+BENCHMARKS := $(filter-out gather,$(basename $(notdir $(shell grep -l '__name__ == "__main__"' benchmarks/*.py))))
 
 .PHONY: help run test lint format lock bench clean FORCE
 
@@ -42,7 +42,8 @@ format: $(VENV)/dev.stamp ## format the code and mend what can be mended
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-bench: $(BENCHMARKS:%=bench-%) ## every benchmark
+bench: $(BENCHMARKS:%=bench-%) ## every benchmark, and all of them beside their peers
+	$(BIN)/python -m benchmarks.gather
 
 bench-%: $(VENV)/bench.stamp FORCE ## one benchmark, into benchmarks/results/NAME.json
 	tools/ensure-servers

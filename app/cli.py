@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +33,18 @@ GRACE_S = 10
 """How long requests that are under way may take to end after Ctrl-C."""
 
 
+def _said_in_a_line(run: "Callable[[], Any]") -> Any:
+    """What dbpilot cannot do, or refuses, is said in one line, and is the exit code."""
+    from dbpilot import PilotError
+    from dbpilot.cli.main import exit_code_of
+
+    try:
+        return run()
+    except PilotError as error:
+        say(f"finstage: {error}")
+        raise typer.Exit(exit_code_of(error)) from None
+
+
 class FromDbpilot(TyperGroup):
     """dbpilot's commands of one kind, with Finstage's database and wishes; made when one of them is asked for."""
 
@@ -49,15 +62,8 @@ class FromDbpilot(TyperGroup):
         return self.made().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
-        """The command was run; what dbpilot cannot do, or refuses, is said in one line."""
-        from dbpilot import PilotError
-        from dbpilot.cli.main import exit_code_of
-
-        try:
-            return super().invoke(ctx)
-        except PilotError as error:
-            say(f"finstage: {error}")
-            raise typer.Exit(exit_code_of(error)) from None
+        """The command was run."""
+        return _said_in_a_line(partial(super().invoke, ctx))
 
 
 class Cleanup(FromDbpilot):
@@ -78,6 +84,16 @@ class Indexes(FromDbpilot):
         from dbpilot.cli.indexes import make_indexes
 
         return typer.main.get_command(make_indexes(_host))
+
+
+class Queries(FromDbpilot):
+    """Those about statements."""
+
+    def made(self) -> Any:
+        """The commands."""
+        from dbpilot.cli.queries import make_queries
+
+        return typer.main.get_command(make_queries(_host))
 
 
 def _host() -> "Host":
@@ -104,10 +120,15 @@ finstage.add_typer(
     typer.Typer(no_args_is_help=True, cls=Indexes, help="Indexes: too few, too many; proven before it is said."),
     name="indexes",
 )
+finstage.add_typer(
+    typer.Typer(no_args_is_help=True, cls=Queries, help="Statements: what runs, how often, how long, from which line."),
+    name="queries",
+)
 
 File = Annotated[Path, typer.Argument(help="The file; docs/data.md shows its formats.", show_default=False)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad row and change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+Document = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def main() -> None:
@@ -239,6 +260,32 @@ def generate(
     typer.echo(", ".join(f"{table} {count}" for table, count in counts.items()))
 
 
+@finstage.command()
+def doctor(as_json: Document = False) -> None:
+    """Look for what is off on the database, and print what mends it. Nothing is changed.
+
+    Ends with 3 when something is off, with 0 when nothing is; notes are no reason for either.
+    """
+    from dbpilot.cli.doctor import make_doctor
+
+    _said_in_a_line(partial(make_doctor(_host), as_json=as_json))
+
+
+@finstage.command()
+def health(
+    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How far back to look.")] = 1,
+    as_json: Document = False,
+) -> None:
+    """Say in one line whether the database is well. Ends with 0 when it is, with 3 when it is not, with 4 when the
+    history cannot be read.
+
+    Example: finstage health || mail -s "database" you@example.com
+    """
+    from dbpilot.cli.health import make_health
+
+    _said_in_a_line(partial(make_health(_host), hours=hours, as_json=as_json))
+
+
 def _import(file: Path, as_json: bool, run: "Callable[[Engine, Callable[[BadRow], None], Progress], Counts]") -> None:
     from app.market.ingest.rows import Counts, ImportStopped, StrictlyRefused
 
@@ -340,6 +387,7 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             f"cannot listen on {settings.host} port {settings.port}: {reason}; choose another with FINSTAGE_PORT "
             "(or FINSTAGE_HOST)"
         ) from None
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else the end of an answer waits up to 40 ms
     with listener:
         yield listener
 

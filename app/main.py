@@ -1,5 +1,6 @@
 """Finstage Market Data as a web application."""
 
+from asyncio import Semaphore
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 from sqlalchemy import literal, select
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.common.infra.database import routes as database
 from app.common.infra.database.config.database_config import engine
@@ -27,6 +29,10 @@ Daily prices, news and technical signals.
 - Errors are problem details (RFC 9457, `application/problem+json`).
 """
 
+AT_ONCE: Final = 30
+"""Requests of the market that are under way together. Of the forty threads that Starlette has, some are left for pages:
+see :class:`InTurn`."""
+
 LANDING: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -43,6 +49,25 @@ LANDING: Final = """<!doctype html>
 </ul>
 </html>
 """
+
+
+class InTurn:
+    """So many requests of the market are under way; the others wait for their turn, without a thread.
+
+    A request keeps its connection from one thread to the next. Were there more of them than threads, those that wait
+    for a connection could hold all threads, and nobody would have one left to give a connection back.
+    """
+
+    def __init__(self, app: ASGIApp, at_once: int) -> None:
+        self._app = app
+        self._turns = Semaphore(at_once)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(("/api/market/", "/healthz")):
+            async with self._turns:
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class Health(BaseModel):
@@ -75,6 +100,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/", landing, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/healthz", healthz, tags=["health"], responses=FAILURES)
     add_problem_details(app)
+    app.add_middleware(InTurn, at_once=AT_ONCE)
     app.add_middleware(RequestsMiddleware)  # the last one added is the outermost
     return app
 

@@ -3,18 +3,24 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 RESULTS: Final = Path(__file__).with_name("results")
-PAGES: Final = tuple(Path(__file__).parents[1] / name for name in ("README.md", "README.ko.md", "docs/figures.md"))
+PAGES: Final = tuple(
+    Path(__file__).parents[1] / name for name in ("README.md", "README.ko.md", "docs/figures.md", "docs/benchmarks.md")
+)
+PEERS: Final = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+NOT_GATHERED: Final = ("figures",)
+"""They stand on the page of all peers by themselves."""
+MANY: Final = 40
 PACKAGES: Final = ("dbpilot", "sqlalchemy", "fastapi", "uvicorn", "pyarrow", "pandas")
 
 
@@ -32,8 +38,9 @@ class Figure:
     """Whether the goal was reached; None where there is none."""
 
 
-def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
-    """The figures are printed, and kept in ``results/<part>.json``."""
+def publish(part: str, seed: int | None, figures: Sequence[Figure], conditions: Sequence[str] = ()) -> None:
+    """The figures are printed, and kept in ``results/<part>.json``; a page that has a place for it says under which
+    conditions they were measured."""
     _print(part, figures)
     document = {
         "part": part,
@@ -41,14 +48,35 @@ def publish(part: str, seed: int | None, figures: Sequence[Figure]) -> None:
         "machine": machine(),
         "versions": {name: version(name) for name in PACKAGES},
         "seed": seed,
+        "conditions": list(conditions),
         "figures": [asdict(figure) for figure in figures],
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{part}.json"
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     for page in PAGES:
-        page.write_text(with_figures(page.read_text(), part, figures))
+        page.write_text(with_conditions(with_figures(page.read_text(), part, figures), part, document))
+    publish_peers(RESULTS)
     Console(stderr=True).print(f"written to benchmarks/results/{path.name} and to the pages that show it")
+
+
+def publish_peers(results: Path) -> str:
+    """The page of all peers has what was published last; returns its table."""
+    table = peers_table(results)
+    PEERS.write_text(_between(PEERS.read_text(), "peers", "", table))
+    return "\n".join(table)
+
+
+def peers_table(results: Path) -> list[str]:
+    """What every benchmark measured beside others; of one that has many such figures those with a goal."""
+    lines = ["| benchmark | | | beside | goal |", "|---|---|---|---|---|"]
+    for path in sorted(results.glob("*.json")):
+        document = json.loads(path.read_text())
+        figures = [figure for one in document["figures"] if (figure := Figure(**one)).peers]
+        shown = [figure for figure in figures if figure.goal] if len(figures) > MANY else figures
+        if document["part"] not in NOT_GATHERED:
+            lines += [f"| {document['part']} {_row(figure)}" for figure in shown]
+    return lines
 
 
 def published(part: str) -> list[Figure]:
@@ -63,6 +91,18 @@ def with_figures(page: str, part: str, figures: Sequence[Figure]) -> str:
     page = _between(page, f"bench-{part}", "| | | beside | goal |\n|---|---|---|---|", [_row(one) for one in figures])
     short = [f"| {one.name} | {_cell(one, one.value)} | {_verdict(one)} |" for one in figures if one.goal]
     return _between(page, f"bench-{part} in short", "| | | goal |\n|---|---|---|", short)
+
+
+def with_conditions(page: str, part: str, document: Mapping[str, Any]) -> str:
+    """The page with what a reader must know of the run between its marks for that; unchanged where it has none."""
+    on, with_ = document["machine"], document["versions"]
+    machine_line = (
+        f"Measured {document['measured_at'][:10]} on {on['cores']} cores with {on['memory_mib']:,} MiB, {on['system']} "
+        f"{on['architecture']}, Python {on['python']}, "
+        f"{', '.join(f'{name} {with_[name]}' for name in ('dbpilot', 'sqlalchemy', 'uvicorn'))}."
+    )
+    rows = [f"- {line}" for line in (machine_line, *document["conditions"])]
+    return _between(page, f"conditions of bench-{part}", "", rows) if document["conditions"] else page
 
 
 def _between(page: str, name: str, heading: str, rows: Sequence[str]) -> str:

@@ -331,7 +331,13 @@ class PilotConfig(_Section):
         """
 
         class Environment(BaseSettings, PilotConfig):
-            model_config = SettingsConfigDict(env_prefix=prefix, env_nested_delimiter="__", frozen=True, extra="forbid")
+            model_config = SettingsConfigDict(
+                env_prefix=prefix,
+                env_nested_delimiter="__",
+                env_parse_none_str="null",  # as in JSON
+                frozen=True,
+                extra="forbid",
+            )
 
         _refuse_unknown(prefix)
         try:
@@ -382,4 +388,5 @@ def _unreadable(prefix: str) -> str:
 
 def _complaint(prefix: str, problem: object) -> str:
     where, what = problem["loc"], problem["msg"]  # type: ignore[index]  # pydantic's ErrorDetails, a TypedDict
-    return f"{prefix}{'__'.join(str(part) for part in where).upper()}: {what}"
+    setting = where[:2]  # what follows is a place inside of its value, or one of several types that it may have
+    return f"{prefix}{'__'.join(str(part) for part in setting).upper()}: {what.removeprefix('Value error, ')}"

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -466,6 +466,35 @@ def test_a_transaction_that_reads_and_then_writes_meets_no_deadlock(mariadb_url:
         connection.commit()
     assert one(found[0]).step == "failed"
     check_that_nothing_is_left_and_the_next_succeeds(engine)
+
+
+def test_a_table_that_slow_statements_read_all_the_time_gets_its_index(mariadb_url: sa.URL) -> None:
+    engine, stop = filled(mariadb_url), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            asked(engine, "SELECT id, SLEEP(0.4) FROM orders LIMIT 1")
+
+    with ExitStack() as stack:
+        readers = [stack.enter_context(background(read)) for _ in range(4)]
+        outcome = one(applier(engine, manners=replace(HURRIED, builds=6)).apply([wanted()], who="me"))
+        stop.set()
+    assert outcome.step == "watching", (outcome, readers)
+
+
+class DiesThen(Applier):
+    """One whose process ends as soon as a change has failed."""
+
+    def _put_right(self, *_: Any, **__: Any) -> Outcome:
+        raise KeyboardInterrupt
+
+
+def test_whoever_puts_right_what_failed_says_why_it_did(mariadb_url: sa.URL) -> None:
+    engine = filled(mariadb_url)
+    with open_transaction(engine, "SELECT count(*) FROM orders"), pytest.raises(KeyboardInterrupt):
+        DiesThen(engine, SYSTEM, manners=replace(HURRIED, builds=1)).apply([wanted()], who="me")
+    outcome = one(applier(engine).recover())
+    assert (outcome.step, outcome.text) == ("failed", "OperationalError 1205")
 
 
 def test_a_quota_of_temporary_space_leaves_nothing(postgresql_url: sa.URL) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
+from dbpilot import Autopilot
+from dbpilot.history.store import MemoryStore
 from dbpilot.reports.server import ServerLine
 from dbpilot.testing.servers import start_mariadb, start_postgresql
 from dbpilot.unsupported import Unsupported
@@ -49,6 +51,33 @@ def test_both_counts_meet_in_one_pattern(probe: Probe, url: sa.URL) -> None:
     assert _only(lines, "WHERE items.id").server_calls == 5
     assert _only(lines, "count(*)").application_calls == 0, "load from elsewhere shows"
     assert _only(lines, "count(*)").server_calls == 1
+
+
+GRANTS = {
+    "postgresql": ("CREATE ROLE shop LOGIN PASSWORD 'x'", "GRANT pg_read_all_stats TO shop"),
+    "mysql": (
+        "CREATE USER shop@'127.0.0.1' IDENTIFIED BY 'x'",
+        "GRANT SELECT ON shop.* TO shop@'127.0.0.1'",
+        "GRANT SELECT ON performance_schema.* TO 'shop'@'127.0.0.1'",
+    ),
+}
+"""How an ordinary account comes to be; last of all, what it lacks."""
+
+
+def test_an_ordinary_account_is_told_what_it_lacks(probe: Probe, url: sa.URL) -> None:
+    *making, lacks = GRANTS[url.get_backend_name()]
+    extension = ["CREATE EXTENSION IF NOT EXISTS pg_stat_statements"] if url.get_backend_name() == "postgresql" else []
+    for statement in (*extension, *making):
+        probe.run(lambda connection, statement=statement: connection.execute(sa.text(statement)))
+    engine = sa.create_engine(url.set(username="shop", password="x"), poolclass=sa.NullPool)
+    pilot = Autopilot(engine, store=MemoryStore())
+    found = pilot.server_statements(100).statements
+    assert isinstance(found, Unsupported)
+    assert found.fix == f"{lacks.partition(' TO ')[0]} TO that user"
+    [statements] = [check for check in pilot.doctor().checks if check.check == "statements"]
+    assert [one.fix for one in statements.found] == [f"{lacks};"]
+    probe.run(lambda connection: connection.execute(sa.text(lacks)))
+    assert isinstance(pilot.server_statements(100).statements, list)
 
 
 def _only(lines: list[ServerLine], part: str) -> ServerLine:

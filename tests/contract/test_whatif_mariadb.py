@@ -192,6 +192,25 @@ def test_the_order_that_an_index_gives_is_worth_something(shop: sa.Engine) -> No
         assert answered(what_if.cost(first, [BY_TOTAL])).total < answered(what_if.cost(first)).total / 10
 
 
+def test_an_index_that_gives_the_order_is_read_as_far_as_the_limit(shop: sa.Engine) -> None:
+    """The optimizer itself minds the limit for BY_DATE alone, which has to pass over all that is not paid."""
+    by_status_and_date = new("orders", "status", "placed")
+    newest = "SELECT * FROM orders WHERE status = 'paid' ORDER BY placed DESC LIMIT "
+
+    with asking(shop) as what_if:
+
+        def cost(query: Query, *indexes: NewIndex) -> float:
+            return answered(what_if.cost(query, indexes)).total
+
+        few = cost(Query(newest + "%(n)s", {"n": 3}), by_status_and_date)
+        assert few < cost(Query(newest + "3")) / 100
+        assert few <= cost(Query(newest + "3"), BY_DATE)
+        assert few == pytest.approx(cost(Query(newest + "%s, %s", (1, 2)), by_status_and_date))
+        assert few < cost(Query(newest + "3 OFFSET 500"), by_status_and_date) / 10
+        alike = "SELECT COUNT(*) FROM orders WHERE status = 'paid'"
+        assert cost(Query(alike + " LIMIT 3"), by_status_and_date) == cost(Query(alike), by_status_and_date)
+
+
 def test_an_answer_does_not_depend_on_what_was_asked_before(shop: sa.Engine) -> None:
     """Indexes that were asked about are still there, and count for nothing."""
     query = Query("SELECT o.id FROM `lines` l JOIN orders o ON o.id = l.order_id WHERE l.product = 7 AND o.total = 3")

@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 import pytest
 import sqlalchemy as sa
 
-from tests.support import REPOSITORY, environment, run_cli
+from tests.support import REPOSITORY, environment, run_cli, run_python
 
 PRICES = "symbol,date,open,high,low,close,volume\nFB,2012-05-18,42.05,45,38,38.23,573576400\n"
 BAD_PRICE = "FB,2012-05-22,32.61,30,31.5,31,101786600\n"
@@ -281,3 +281,45 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # how a terminal says that its other end is closed
         return b""
+
+
+WATCHED = """
+    from sqlalchemy import text
+    from app.common.infra.database.config.database_config import engine
+    from app.common.infra.database.monitoring.query_monitor import query_monitor
+    with query_monitor, engine.connect() as connection:
+        for _ in range(3):
+            connection.execute(text("SELECT symbol FROM symbols")).all()
+"""
+
+
+def test_what_was_seen_is_told_without_naming_the_database_or_its_history(env: dict[str, str]) -> None:
+    run_python(WATCHED, env)
+    top = run_cli("queries", "top", "--json", env=env)
+    assert top.returncode == 0, top.stderr
+    [seen] = [one for one in json.loads(top.stdout)["queries"] if one["query"] == "SELECT symbol FROM symbols"]
+    assert seen["calls"] == 3
+    shown = run_cli("queries", "show", seen["pattern_id"][:8], env=env)
+    assert shown.stdout.startswith("SELECT symbol FROM symbols\n")
+    nothing = run_cli("queries", "show", "zz", env=env)
+    assert (nothing.returncode, nothing.stderr) == (
+        2,
+        "finstage: no pattern of that time begins with 'zz'; `finstage queries top --json` has them\n",
+    )
+    health = run_cli("health", "--json", env=env)
+    [pulse] = json.loads(health.stdout)["databases"]
+    assert pulse["database"].endswith("/var/finstage.sqlite3")
+    assert pulse["totals"]["calls"] >= 3
+    assert health.returncode == (0 if pulse["state"] == "ok" else 3)
+    doctor = run_cli("doctor", "--json", env=env)
+    checks = {one["check"]: one["state"] for one in json.loads(doctor.stdout)["checkup"]["checks"]}
+    assert checks["history"] == "ok", "it is found without being named"
+    assert doctor.returncode in (0, 3)
+
+
+def test_where_nothing_was_seen_a_look_makes_nothing(env: dict[str, str]) -> None:
+    health = run_cli("health", env=env)
+    assert (health.returncode, health.stderr.startswith("finstage: there is no history at ")) == (4, True)
+    assert run_cli("queries", "top", env=env).returncode == 4
+    assert run_cli("doctor", env=env).returncode == 3
+    assert sorted(path.name for path in Path(env["FINSTAGE_VAR"]).glob("dbpilot*")) == []

@@ -243,6 +243,17 @@ def test_a_drop_that_waits_for_an_index_is_not_made_without_it(database_url: sa.
         assert (made.step, dropped.step) == ("watching", "watching"), (made.text, dropped.text)
 
 
+def test_nothing_waits_for_an_index_that_the_rows_may_refuse_where_another_serves(sqlite_url: sa.URL) -> None:
+    recommended = [Recommended("orders", ("status", "placed", "id")), Recommended("orders", ("status", "placed"), True)]
+    with opened(sqlite_url, settings(apply=True), indexes=recommended) as shop:
+        shop.pilot.indexing.analyse()
+        steps = shop.pilot.indexes().steps
+        [wide] = [step for step in steps if step.act == "create" and step.safe]
+        assert any(step.act == "create" and not step.safe for step in steps)
+        narrow = {step.index: step for step in steps if step.act == "drop"}[SHOWN[2]]
+        assert narrow.waits_for == wide.index
+
+
 def test_the_page_on_indexes_lists_every_setting() -> None:
     page = (REPOSITORY / "docs/indexes.md").read_text()
     section = page.partition("## Settings")[2].partition("\n## ")[0]

@@ -332,11 +332,12 @@ def test_a_history_url_that_cannot_work_is_refused_at_once(engine: sa.Engine, ur
         ("DBPILOT_QUERIES__SLOW_S", "soon"),
         ("DBPILOT_HISTORY__KEEP_HOURS_DAYS", "1e300"),
         ("DBPILOT_QUERYS__SLOW_S", "1"),
+        ("DBPILOT_POOL__BUDGET", "none"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ConfigError, match=rf"^{name}\b"):
         PilotConfig.from_env()
 
 

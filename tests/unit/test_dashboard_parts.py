@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from base64 import b64encode
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,12 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dbpilot.history.store import Pattern
 from dbpilot.history.tally import Tally
+from dbpilot.pool.sample import PoolSample
+from dbpilot.reports.pool import PoolHistory, ProcessSample
+from dbpilot.reports.queries import QueryStats, query_stats
 from dbpilot.reports.ranking import p95_of, ranked_by, ranked_by_p95
+from dbpilot.reports.search import SeenPlan
 from dbpilot.web.pages.attention import short
+from dbpilot.web.pages.charts import wait_heat
 from dbpilot.web.pages.drawing import meter, sparkline
 from dbpilot.web.pages.figures import NONE, count, duration, share, size
-from dbpilot.web.pages.query import readable
+from dbpilot.web.pages.query import misjudged, plans_of, readable
 from dbpilot.web.pages.words import LANGUAGES, all_words, language_of
 
 WEB = Path(str(files("dbpilot.web")))
@@ -158,3 +165,57 @@ def test_the_highest_percentiles_are_found_without_looking_at_all(times: list[li
             tally.calls, tally.max_s = tally.calls + 1, max(tally.max_s, duration_s)
     wanted = [p95_of(tallies[id_]) for id_ in ranked_by(tallies, p95_of)[:limit]]
     assert [p95_of(tallies[id_]) for id_ in ranked_by_p95(tallies, limit)] == wanted
+
+
+def _stats(rows: int, calls: int = 10, operation: str = "SELECT") -> QueryStats:
+    tally = Tally(calls=calls, rows=rows, min_s=0.0)
+    return query_stats(Pattern("a" * 16, "SELECT ?", operation, ()), tally, [])
+
+
+@pytest.mark.parametrize(
+    ("step", "stats", "said"),
+    [
+        ("Sort rows=5000 cost=1.00", _stats(500), (5000.0, 50.0)),
+        ("Index Scan on t using i rows=1 cost=8.00", _stats(120), (1.0, 12.0)),
+        ("Sort rows=400 cost=1.00", _stats(500), None),
+        ("Sort rows=9 cost=1.00", _stats(5), None),  # less than a row is one
+        ("query", _stats(500), None),  # MariaDB does not say
+        ("Sort rows=5000 cost=1.00", _stats(0), None),  # nobody counted, or none came
+        ("Insert on t rows=0 cost=1.00", _stats(5000, operation="INSERT"), None),
+    ],
+)
+def test_an_estimate_is_held_against_what_came_where_both_are_known(
+    step: str, stats: QueryStats, said: tuple[float, float] | None
+) -> None:
+    found = misjudged(step, stats)
+    assert (None if found is None else (found.expected, found.came)) == said
+
+
+def test_only_the_latest_plan_is_held_against_what_came_of_late() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    plans = [SeenPlan(now, now, name, "Sort rows=5000\n  Seq Scan on t rows=5000", ()) for name in "ab"]
+    [(_, new), (_, old)] = plans_of(plans, _stats(10))
+    assert [line.misjudged is not None for line in (*new, *old)] == [True, False, False, False]
+
+
+def _waited(at: datetime, checkouts: int, p95_s: float) -> ProcessSample:
+    sample = PoolSample(at, 5, 10, 1.0, 2, 4, 0, checkouts=checkouts, longest_p95_s=p95_s)
+    return ProcessSample("host:1", sample)
+
+
+def test_waits_are_where_the_p95_of_their_moment_is() -> None:
+    until = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    since = until - timedelta(hours=1)
+    samples = [_waited(since + timedelta(seconds=20 * n), 10, 0.0005) for n in range(180)]
+    samples[90:92] = [_waited(since + timedelta(minutes=30), 7, 0.2), _waited(until, 3, 99.0)]
+    heat = wait_heat(PoolHistory(since, until, samples, None))
+    assert len(heat["cells"]) == len(heat["x"]) <= 182
+    assert [sum(row[band] for row in heat["cells"]) for band in range(9)] == [1780, 0, 0, 0, 0, 7, 0, 0, 3]
+    [at] = [x for x, row in zip(heat["x"], heat["cells"], strict=True) if row[5]]
+    assert at <= (since + timedelta(minutes=30)).timestamp() <= at + heat["step"]
+
+
+def test_of_waits_that_nobody_saw_there_is_no_heat() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    heat = wait_heat(PoolHistory(now - timedelta(days=7), now, [], None))
+    assert not any(map(any, heat["cells"]))

@@ -1,7 +1,7 @@
 """``dbpilot doctor``: what is off on a database, and what to paste."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,9 +11,10 @@ from sqlalchemy import Connection, create_engine, insert, inspect, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbpilot.cli.cleanup_parts import document
-from dbpilot.cli.desk import database
+from dbpilot.cli.desk import Host, database
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
+from dbpilot.cli.hosted import without
 from dbpilot.cli.options import AsJson, HistoryUrl, Url
 from dbpilot.cli.render import Heading, Part, print_json, say, show
 from dbpilot.cli.urls import engine_at, reason
@@ -27,29 +28,35 @@ from dbpilot.health import Checkup, Examined, checkup
 from dbpilot.history import schema
 
 BY: Final = "doctor"
+NAMED: Final = ("url", "history")
+"""Options of which a host knows the answer."""
 MARKS: Final = {"red": "!!", "amber": " !", "note": " i", "unknown": " ?", "ok": "ok"}
 
 
-def doctor(
-    url: Url = None,
-    history: HistoryUrl = None,
-    as_json: AsJson = False,
-) -> None:
-    """Look for what is off on a database, and print what mends it. Nothing is changed.
+def make_doctor(host: Callable[[], Host] | None = None) -> Callable[..., None]:
+    """The command; that of a host, which is asked for when it is run, need not be told its database and its
+    history."""
 
-    Ends with 3 when something is off, with 0 when nothing is; notes are no reason for either.
+    def doctor(url: Url = None, history: HistoryUrl = None, as_json: AsJson = False) -> None:
+        """Look for what is off on a database, and print what mends it. Nothing is changed.
 
-    Example: dbpilot doctor --url postgresql+psycopg://shop@localhost/shop
-    """
-    at_history = history or PilotConfig.from_env().history.url.get_secret_value()
-    with database(None, url) as engine:
-        found = checkup(engine, dialect_of(engine), OwnConnections(engine), SYSTEM, lambda: _of_history(at_history))
-    if as_json:
-        print_json(told(found))
-    else:
-        show(_parts(found), Console())
-        say(_in_short(found))
-    raise typer.Exit(ExitCode.FINDINGS if found.findings else ExitCode.OK)
+        Ends with 3 when something is off, with 0 when nothing is; notes are no reason for either.
+
+        Example: dbpilot doctor --url postgresql+psycopg://shop@localhost/shop
+        """
+        at = None if host is None else host()
+        config = PilotConfig.from_env() if at is None else at.config
+        at_history = history or config.history.url.get_secret_value()
+        with database(at, url) as engine:
+            found = checkup(engine, dialect_of(engine), OwnConnections(engine), SYSTEM, lambda: _of_history(at_history))
+        if as_json:
+            print_json(told(found))
+        else:
+            show(_parts(found), Console())
+            say(_in_short(found))
+        raise typer.Exit(ExitCode.FINDINGS if found.findings else ExitCode.OK)
+
+    return doctor if host is None else without(doctor, NAMED)
 
 
 def told(found: Checkup) -> dict[str, Any]:

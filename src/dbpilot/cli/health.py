@@ -1,6 +1,6 @@
 """``dbpilot health``: one line for each database, and an exit code, for cron and for who comes by."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -9,15 +9,20 @@ import typer
 
 from dbpilot.alerts import ALERT, SIGHTINGS, Alert, alerts_of
 from dbpilot.cli.cleanup_parts import document
+from dbpilot.cli.desk import Host
 from dbpilot.cli.exit_code import ExitCode
 from dbpilot.cli.history import History
+from dbpilot.cli.hosted import without
 from dbpilot.cli.options import AsJson, Database, HistoryUrl
 from dbpilot.cli.render import ago, count, duration, print_json, say, share
 from dbpilot.clock import SYSTEM
 from dbpilot.config import AlertsConfig, PilotConfig
+from dbpilot.history.sql_store import place
 from dbpilot.history.store import POOL, POOL_MINUTE
 from dbpilot.reports.queries import QueryTotals, query_totals
 
+NAMED: Final = ("history", "database")
+"""Options of which a host knows the answer."""
 SILENT: Final = timedelta(minutes=5)
 """A pilot that runs writes at least once a minute."""
 ALERTS_READ: Final = 2000
@@ -41,30 +46,37 @@ class Pulse:
     """Those that are open."""
 
 
-def health(
-    history: HistoryUrl = None,
-    database: Database = None,
-    hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How far back to look.")] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Say in one line for each database whether it is well. Ends with 0 when all are, with 3 when one is not, with 4
-    when the history cannot be read.
+def make_health(host: Callable[[], Host] | None = None) -> Callable[..., None]:
+    """The command; that of a host, which is asked for when it is run, is about its database."""
 
-    Example: dbpilot health || mail -s "database" you@example.com
-    """
-    config = PilotConfig.from_env()
-    known = History(history or config.history.url.get_secret_value())
-    now = SYSTEM.now()
-    found = [_pulse(known, one, hours, now, config.alerts) for one in known.chosen(database)]
-    if as_json:
-        print_json(document(at=now, hours=hours, databases=found))
-    else:
-        for one in found:
-            typer.echo(_line(one, hours, now))
-    if not found:
-        say("the history knows no database yet")
-    is_well = bool(found) and all(one.state == "ok" for one in found)
-    raise typer.Exit(ExitCode.OK if is_well else ExitCode.FINDINGS)
+    def health(
+        history: HistoryUrl = None,
+        database: Database = None,
+        hours: Annotated[float, typer.Option(min=0.01, max=24 * 366, help="How far back to look.")] = 1,
+        as_json: AsJson = False,
+    ) -> None:
+        """Say in one line for each database whether it is well. Ends with 0 when all are, with 3 when one is not, with
+        4 when the history cannot be read.
+
+        Example: dbpilot health || mail -s "database" you@example.com
+        """
+        at = None if host is None else host()
+        config = PilotConfig.from_env() if at is None else at.config
+        known = History(history or config.history.url.get_secret_value())
+        now = SYSTEM.now()
+        chosen = known.chosen(database) if at is None else known.named(place(at.engine.url))
+        found = [_pulse(known, one, hours, now, config.alerts) for one in chosen]
+        if as_json:
+            print_json(document(at=now, hours=hours, databases=found))
+        else:
+            for one in found:
+                typer.echo(_line(one, hours, now))
+        if not found:
+            say("the history knows no database yet")
+        is_well = bool(found) and all(one.state == "ok" for one in found)
+        raise typer.Exit(ExitCode.OK if is_well else ExitCode.FINDINGS)
+
+    return health if host is None else without(health, NAMED)
 
 
 def _pulse(history: History, database: str, hours: float, now: datetime, config: AlertsConfig) -> Pulse:

@@ -74,6 +74,14 @@ class History:
         """
         return self._chosen(wanted, self.databases())
 
+    def named(self, database: str) -> Sequence[str]:
+        """The database at this place, where something was seen or counted of it; none where nothing was.
+
+        Raises:
+            StoreError: the history cannot be read.
+        """
+        return [database] if database in {*self.databases(), *self.counted_databases()} else []
+
     def chosen_counted(self, wanted: str) -> str:
         """The database that is called so, of those whose statements were counted; raises as :meth:`chosen` does."""
         return self._chosen(wanted, self.counted_databases())[0]

@@ -7,12 +7,12 @@ import typer
 
 from dbpilot.cli.cleanup import make_cleanup
 from dbpilot.cli.demo import demo
-from dbpilot.cli.doctor import doctor
-from dbpilot.cli.health import health
+from dbpilot.cli.doctor import make_doctor
+from dbpilot.cli.health import make_health
 from dbpilot.cli.indexes import make_indexes
 from dbpilot.cli.key import key
 from dbpilot.cli.pool import pool
-from dbpilot.cli.queries import queries
+from dbpilot.cli.queries import make_queries
 from dbpilot.cli.serve import serve
 
 # Tracebacks without the values of variables, which may be secret.
@@ -20,9 +20,9 @@ program = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 program.add_typer(pool, name="pool")
 program.add_typer(make_cleanup(), name="cleanup")
 program.add_typer(make_indexes(), name="indexes")
-program.add_typer(queries, name="queries")
-program.command()(doctor)
-program.command()(health)
+program.add_typer(make_queries(), name="queries")
+program.command()(make_doctor())
+program.command()(make_health())
 program.command()(demo)
 program.command()(serve)
 program.add_typer(key, name="key")

@@ -164,7 +164,8 @@ def _planned(proposal: Proposal | None, verdicts: Iterable[PatternVerdict]) -> t
     """The indexes that are to be made: advised ones, and recommended ones in whose place none of those serves."""
     found = [advice.index for advice in proposal.advice] if proposal is not None else []
     for verdict in verdicts:
-        if verdict.create is not None and not is_served(verdict.create, found):
+        # The rows may refuse a unique one: nothing waits for it where another one answers the same questions.
+        if verdict.create is not None and not is_served(replace(verdict.create, unique=False), found):
             found.append(verdict.create)
     return tuple(found)
 

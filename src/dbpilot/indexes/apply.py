@@ -267,7 +267,8 @@ class Applier:
                     return refused
                 session.ledger.prepare()
                 entry = self._entered(session, change, who)
-                return self._made(session, entry, explains)
+                with self._noted(session, entry):
+                    return self._made(session, entry, explains)
         except (DBAPIError, CancelledError) as error:
             said, code = self._runner.said(error), self._runner.code(error)
             if entry is None and code not in self._ddl.passing:
@@ -275,6 +276,17 @@ class Applier:
             if entry is None:
                 return Outcome(change, "not now", f"nothing was begun: {said}")
             return self._put_right(entry, said, name_is_taken=code in self._ddl.taken)
+
+    @contextmanager
+    def _noted(self, session: Session, entry: Entry) -> Iterator[None]:
+        """Why the change fails is in the ledger before anybody else can put it right."""
+        try:
+            yield
+        except (DBAPIError, CancelledError) as error:
+            now = session.ledger.now(entry) if not session.connection.invalidated else None
+            if now is not None and now.state == "building":
+                session.ledger.advance(now, "building", self._runner.said(error), self._clock.now())
+            raise
 
     def _why_not(self, session: Session, change: Change) -> Outcome | None:
         """Why the change is not begun; None where it is."""
@@ -380,8 +392,9 @@ class Applier:
             entry.id,
         )
 
-    def _resumed(self, session: Session, entry: Entry, why: str = "its process was interrupted") -> Outcome:
+    def _resumed(self, session: Session, entry: Entry, why: str | None = None) -> Outcome:
         """The entry is at its end, or on trial; where that could not be done now, it is as it was."""
+        why = why or (entry.note if entry.state == "building" else None) or "its process was interrupted"
         step = {"building": self._rebuilt, "finishing": self._finished, "reverting": self._reversed}[entry.state]
         try:
             return step(session, entry, why)

@@ -4,12 +4,17 @@ import time
 from collections.abc import Callable
 from threading import Event, Thread
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from dbpilot.dialects.ddl import Ddl, Look
+
+WORTH: Final = 0.1
+MOST_WAIT_S: Final = 2.0
+"""At the end of a long statement others may wait behind it for this part of the time that would be lost otherwise, and
+no longer."""
 
 
 class Onlooker:
@@ -40,6 +45,7 @@ class Onlooker:
         self._cancel = cancel
         self._at_progress = at_progress
         self._over = Event()
+        self._began = time.monotonic()
         self._waiting_since: float | None = None
         self.ended = False
         """Whether it ended the statement because others waited behind it."""
@@ -87,7 +93,9 @@ class Onlooker:
             return False
         now = time.monotonic()
         self._waiting_since = self._waiting_since or now
-        return now - self._waiting_since >= self._wait_s - self._ddl.poll_s
+        worked_s = self._waiting_since - self._began
+        most_s = max(self._wait_s, min(MOST_WAIT_S, WORTH * worked_s))
+        return now - self._waiting_since >= most_s - self._ddl.poll_s
 
 
 def _opened(engine: Engine) -> Connection:

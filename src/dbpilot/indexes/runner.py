@@ -32,7 +32,10 @@ class Manners:
 
     limits: Limits = field(default_factory=Limits)
     lock_wait_s: float = 0.05
-    """So long others may wait behind a statement of ours, and no longer."""
+    """So long others may wait behind a statement of ours, and no longer, but for the last attempts."""
+    last_attempts: int = 5
+    """Of these each waits twice as long as the one before: a table that slow statements read all the time is never free
+    for an instant, and who reads it is used to waiting."""
     patience_s: float = 20.0
     """So long a statement of ours waits where nobody waits behind it."""
     builds: int = 10
@@ -55,6 +58,10 @@ class Manners:
     trial_s: float = 7 * 86400.0
     """The time for which an index is hidden, or gone, before its removal counts as harmless."""
     rule: Rule = field(default_factory=Rule)
+
+    def wait_s(self, attempts_left: int) -> float:
+        """So long others may wait behind an attempt after which there are so many."""
+        return self.lock_wait_s * float(2 ** max(0, self.last_attempts - attempts_left))
 
 
 class CancelledError(Exception):
@@ -150,7 +157,7 @@ class Runner:
         polite = manners.polite_builds if builds else manners.polite_attempts
         most_pause_s = manners.most_pause_s if builds else INSTANT_PAUSE_S
         for attempt in range(1, attempts + 1):
-            wait_s = 0.0 if attempt <= polite else manners.lock_wait_s
+            wait_s = 0.0 if attempt <= polite else manners.wait_s(attempts - attempt)
             try:
                 self._run(session, statement, wait_s, may_end=may_end)
             except _PassingError as met:

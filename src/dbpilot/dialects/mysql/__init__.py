@@ -4,12 +4,14 @@ from operator import attrgetter
 from typing import Final
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
 from dbpilot.dialects.mysql.catalog import catalog, sampled
 from dbpilot.dialects.mysql.checkup import CHECKS
 from dbpilot.dialects.mysql.ddl import DDL
 from dbpilot.dialects.mysql.explain import explain
+from dbpilot.dialects.mysql.scratch import DENIED, number_of
 from dbpilot.dialects.mysql.whatif import open_what_if
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.syntax import MYSQL
@@ -44,6 +46,17 @@ def _server_statements(connection: Connection, most: int) -> list[ServerStatemen
         return Unsupported(
             "performance_schema is off", "put performance_schema=ON under [mysqld] in my.cnf and restart the server"
         )
+    try:
+        return _counted(connection, most)
+    except DBAPIError as error:
+        if number_of(error) not in DENIED:
+            raise
+        return Unsupported(
+            "this user may not read performance_schema", "GRANT SELECT ON performance_schema.* TO that user"
+        )
+
+
+def _counted(connection: Connection, most: int) -> list[ServerStatement] | Unsupported:
     if connection.execute(CONSUMER).scalar() != "YES":
         return Unsupported(
             "the server counts no digests of statements",

@@ -43,8 +43,13 @@ class _Use:
     """What it costs less than the optimizer says."""
 
 
-def planned(copies: Mapping[str, Sequence[Copy]], answer: Mapping[str, Any], trace: str) -> Planned:
-    """The plan, its costs corrected; ``copies``: those that each name (or alias) in the statement may mean."""
+def planned(
+    copies: Mapping[str, Sequence[Copy]], answer: Mapping[str, Any], trace: str, most_rows: int | None = None
+) -> Planned:
+    """The plan, its costs corrected.
+
+    ``copies``: those that each name (or alias) in the statement may mean; ``most_rows``: as many as are answered.
+    """
     blocks = list(blocks_in(answer))
     uses = list(_uses(copies, blocks))
     factors = {(use.select_id, use.alias): use.factor for use in uses if use.factor > 1.0}
@@ -53,13 +58,23 @@ def planned(copies: Mapping[str, Sequence[Copy]], answer: Mapping[str, Any], tra
         spared[use.select_id] = spared.get(use.select_id, 0.0) + use.spared
     used = [found for use in uses for found in use.indexes]
     cost = Cost(
-        total_cost(blocks, trace, factors, spared),
+        total_cost(blocks, trace, factors, spared, most_rows if _ends_early(copies, blocks) else None),
         frozenset(index for copy, name in used for index, built in copy.built.items() if built == name),
         frozenset(f"{copy.name}.{name}" for copy, name in used if name in copy.present),
         plan_in(answer),
     )
     doubtful = (f"{copy.name}.{name}" for use in uses if use.factor > 1.0 for copy, name in use.indexes)
     return Planned(cost, frozenset(doubtful))
+
+
+def _ends_early(copies: Mapping[str, Sequence[Copy]], blocks: Sequence[Block]) -> bool:
+    """Whether an index finds the rows that are answered, in order and no others, so that reading ends with the last."""
+    access = blocks[0].looked_up if blocks else None
+    if access is None or len(access.indexes) != 1:
+        return False
+    [name] = access.indexes
+    known = [copy.columns_of(name) for copy in copies.get(access.alias, ())]
+    return len(known) == 1 and access.filtered_by <= known[0]
 
 
 def _uses(copies: Mapping[str, Sequence[Copy]], blocks: Sequence[Block]) -> Iterator[_Use]:

@@ -5,6 +5,7 @@ from datetime import date
 from typing import Final
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from dbpilot.dialects.checkup import (
     LONG_TRANSACTION_S,
@@ -17,6 +18,7 @@ from dbpilot.dialects.checkup import (
     some,
     support_ailment,
 )
+from dbpilot.dialects.mysql.scratch import DENIED, number_of
 
 MARIADB_ENDS: Final[Mapping[tuple[int, int], date]] = {
     (10, 3): date(2023, 5, 25),
@@ -44,7 +46,8 @@ SIGNED_MAX: Final[Mapping[str, int]] = {
     "int": 2_147_483_647,
     "bigint": 9_223_372_036_854_775_807,
 }
-CREATING: Final = frozenset({"INDEX"})
+CREATING: Final = frozenset({"INDEX", "ALTER", "CREATE"})
+"""An index is made unseen and then shown, which is ALTER; what is done is written into a table."""
 CLEANING: Final = frozenset({"SELECT", "INSERT", "DELETE", "CREATE"})
 
 VERSION: Final = text("SELECT @@GLOBAL.version")
@@ -115,7 +118,17 @@ def _statements(patient: Patient) -> Iterator[Ailment]:
     if not int(patient.ask(PERFORMANCE_SCHEMA)[0]):
         fix = "put performance_schema=ON under [mysqld] in my.cnf, and restart the server"
         yield Ailment("amber", "performance_schema is off", why, fix)
-    elif patient.connection.execute(CONSUMER).scalar() != "YES":
+        return
+    try:
+        counts = patient.connection.execute(CONSUMER).scalar() == "YES"
+    except DBAPIError as error:
+        if number_of(error) not in DENIED:
+            raise
+        who = _grantee(patient.ask(ACCOUNT)[0])
+        fix = f"GRANT SELECT ON performance_schema.* TO {who};"
+        yield Ailment("amber", f"{who} may not read performance_schema", why, fix)
+        return
+    if not counts:
         fix = "UPDATE performance_schema.setup_consumers SET ENABLED = 'YES' WHERE NAME = 'statements_digest';"
         yield Ailment("amber", "the server counts no digests of statements", why, fix)
 
@@ -226,10 +239,15 @@ def _counters(patient: Patient) -> Iterator[Ailment]:
             )
 
 
+def _grantee(account: str) -> str:
+    """The account as it is written after TO."""
+    user, _, host = account.rpartition("@")
+    return f"'{user}'@'{host}'"
+
+
 def _rights(patient: Patient) -> Iterator[Ailment]:
     account, role, database = patient.ask(ACCOUNT)
-    user, _, host = account.rpartition("@")
-    grantee = f"'{user}'@'{host}'"
+    grantee = _grantee(account)
     if role is not None and role != "NONE":  # what roles may do stands elsewhere
         return
     asked = {"grantee": grantee}

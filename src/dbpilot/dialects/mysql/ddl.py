@@ -27,6 +27,8 @@ ANALYZES_FROM: Final = (10, 5, 4)
 """Before, and on MySQL before 8.0.24, a table that was analysed had to be opened anew, which waited for each statement
 that read it: MDEV-15101. A new index has its statistics anyhow."""
 NO_WAIT_FROM: Final = (10, 3)
+MOST_WAIT_S: Final = 2
+"""As long as anybody waits behind a statement if nobody looks."""
 WAITING: Final = "Waiting for table metadata lock"
 LOOK: Final = {
     "mariadb": sa.text(
@@ -113,7 +115,7 @@ class MySqlDdl:
         """No wait at all where that is asked for and known; else whole seconds, in case that nobody looks."""
         dialect = connection.dialect
         no_wait = wait_s <= 0 and _kind(dialect) == "mariadb" and _version(dialect) >= NO_WAIT_FROM
-        connection.execute(sa.text("SET SESSION lock_wait_timeout = :s"), {"s": 0 if no_wait else 1})
+        connection.execute(sa.text("SET SESSION lock_wait_timeout = :s"), {"s": 0 if no_wait else MOST_WAIT_S})
         if _kind(dialect) == "mariadb":
             connection.execute(sa.text("SET SESSION max_statement_time = 0"))
 

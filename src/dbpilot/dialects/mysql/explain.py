@@ -15,6 +15,8 @@ from dbpilot.sql.syntax import MYSQL
 EXPLAIN: Final = "EXPLAIN FORMAT=JSON "
 TEXT: Final = re.compile(r'(?<=": )"(.*?)"(?=,?\n\s*["{}\]])', re.DOTALL)
 """A text that is alone on its line. MariaDB 10 writes quotation marks and backslashes in it as they are."""
+COLUMN: Final = re.compile(r"\.`?([^\W\d][\w$]*)")
+"""Each is named with its table; what looks like one in a value does no harm."""
 TRANSPARENT: Final = ("query_block", "nested_loop")
 """Parts that are no steps of their own."""
 
@@ -36,6 +38,8 @@ class Access:
     """Whether the index holds all that is asked of the table."""
     is_constant: bool
     """Whether all that it is looked up by are values of the statement."""
+    filtered_by: frozenset[str]
+    """The columns of which something is asked once a row is found: rather too many than too few."""
 
     @property
     def is_counted(self) -> bool:
@@ -57,6 +61,13 @@ class Block:
     cost: float | None
     """MariaDB 11 says it, and MySQL; MariaDB 10 does not."""
     accesses: tuple[Access, ...]
+
+    @property
+    def looked_up(self) -> Access | None:
+        """How its one table is looked up in, where each row that is found is answered at once; else None."""
+        if len(self.accesses) != 1 or self.sorts or self.groups:
+            return None
+        return self.accesses[0] if self.accesses[0].kind in ("ref", "range") else None
 
 
 def explain(connection: Connection, statement: str, parameters: Any) -> PlanNode:
@@ -197,4 +208,5 @@ def _access(table: Mapping[str, Any]) -> Access:
         str(table.get("access_type", "")),
         bool(table.get("using_index")),
         all(one == "const" for one in table.get("ref") or ()),
+        frozenset(COLUMN.findall(str(table.get("attached_condition", "")))),
     )

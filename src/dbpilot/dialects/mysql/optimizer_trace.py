@@ -43,11 +43,23 @@ class Planned:
             before = until
         return Planned(cost + often * (self.cost - before), self.rows * often)
 
+    def up_to(self, most_rows: int | None) -> "Planned":
+        """The plan when reading ends after so many rows that were found."""
+        share = 1.0 if most_rows is None else min(1.0, most_rows / max(self.rows, 1.0))
+        return Planned(self.cost * share, self.rows * share, self.so_far)
 
-def total_cost(blocks: Sequence[Block], trace: str, factors: Factors, spared: Mapping[int, float]) -> float:
+
+def total_cost(
+    blocks: Sequence[Block],
+    trace: str,
+    factors: Factors,
+    spared: Mapping[int, float],
+    most_rows: int | None = None,
+) -> float:
     """The cost of all SELECTs, each as often as it is answered, with the sorts that the server leaves out.
 
-    ``spared``: what some of them cost less than the optimizer thinks.
+    ``spared``: what some of them cost less than the optimizer thinks. ``most_rows``: the LIMIT of the outermost one;
+    the optimizer minds it only where it weighs an index for its order, but whatever finds rows in order stops there.
     """
     found = dict(_planned(loaded(trace))) if trace else {}
     # What was made a part of the SELECT around it is planned there.
@@ -62,7 +74,10 @@ def total_cost(blocks: Sequence[Block], trace: str, factors: Factors, spared: Ma
         around = planned.get(block.parent or 0)
         rows = max(1.0, around.rows) if around and block.repeated else 1.0
         times[block.select_id] = times.get(block.parent, 1.0) * rows
-        once = _cost(block, planned.get(block.select_id)) - spared.get(block.select_id, 0.0)
+        plan = planned.get(block.select_id)
+        if plan is not None and block.parent is None:
+            plan = plan.up_to(most_rows)
+        once = _cost(block, plan) - spared.get(block.select_id, 0.0)
         total += times[block.select_id] * max(0.0, once)
     return total
 

@@ -87,8 +87,8 @@ class Copy:
     uniques: tuple[tuple[str, ...], ...]
     """Columns that no two rows have in common."""
     primary: tuple[str, ...]
-    present: frozenset[str]
-    """The names of the indexes that the application's table has."""
+    present: Mapping[str, frozenset[str]]
+    """The columns that are whole in each index of the application's table, by its name."""
     share: float = 1.0
     """How much of its rows was copied."""
     known: Mapping[frozenset[str], float] = field(default_factory=dict)
@@ -105,6 +105,11 @@ class Copy:
             return None
         found = (one.value for one in self.statistics.figures if (one.index, one.name) == (index, name))
         return next((self.statistics.rows / max(values, 1.0) for values in found), None)
+
+    def columns_of(self, index: str) -> frozenset[str]:
+        """The columns that are in an index of the copy: InnoDB adds the primary key to each."""
+        built = (frozenset((*new.columns, *new.include)) for new, name in self.built.items() if name == index)
+        return (self.present.get(index) or next(built, frozenset())) | frozenset(self.primary)
 
     @property
     def whole_rows(self) -> float:
@@ -190,7 +195,11 @@ class Shadow:
             for name, parts in keys.items()
             if not int(parts[0].NON_UNIQUE) and all(part.COLUMN_NAME and part.SUB_PART is None for part in parts)
         }
-        return Copy(name, columns, tuple(uniques.values()), uniques.get("PRIMARY", ()), frozenset(keys))
+        present = {
+            name: frozenset(part.COLUMN_NAME for part in parts if part.COLUMN_NAME and part.SUB_PART is None)
+            for name, parts in keys.items()
+        }
+        return Copy(name, columns, tuple(uniques.values()), uniques.get("PRIMARY", ()), present)
 
     def _fill(self, copy: Copy, rows: float, size: float) -> float:
         """The copy has rows; returns how much of all that is."""

@@ -56,6 +56,8 @@ class Statement:
     """Columns that have to equal a value, somewhere in the statement."""
     parameters: Any = field(repr=False)
     """Those of the given ones that this text has places for."""
+    most_rows: int | None = None
+    """After so many rows the server reads no further; None where it has to read all before it answers."""
 
     def asked(self, shadow: str, ruled_out: Callable[[str], Collection[str]], quote: Callable[[str], str]) -> str:
         """The text, about the shadow, with these indexes of each table ruled out."""
@@ -98,7 +100,31 @@ def _read(text: str, parameters: Any, schema: str) -> Statement | Unsupported:
     if not isinstance(tree, exp.Query | exp.Insert | exp.Update | exp.Delete):
         return UNREAD
     schemas, places = _places(tree, schema)
-    return Statement(text, places, schemas, _fixed(text, plain, parameters), parameters)
+    most_rows = _most_rows(text, plain, parameters) if _answers_at_once(tree) else None
+    return Statement(text, places, schemas, _fixed(text, plain, parameters), parameters, most_rows)
+
+
+def _answers_at_once(tree: "exp.Expr") -> bool:
+    """Whether a row can be answered before the next one is read, if only they come in order."""
+    from sqlglot import exp
+
+    if not isinstance(tree, exp.Select) or any(tree.args.get(part) for part in ("group", "having", "distinct")):
+        return False
+    return not any(True for one in tree.expressions for _ in one.find_all(exp.AggFunc, exp.Window))
+
+
+def _most_rows(text: str, plain: str, parameters: Any) -> int | None:
+    """What LIMIT says, with the rows that OFFSET passes over; None where it is not there, or not known."""
+    from sqlglot.tokenizer_core import TokenType
+
+    depth, said, given = 0, list[Any](), _given(text, parameters)
+    for token in _tokens(plain):
+        depth += (token.token_type == TokenType.L_PAREN) - (token.token_type == TokenType.R_PAREN)
+        if depth == 0 and token.token_type == TokenType.LIMIT:
+            said = [0]
+        elif said and (value := _value(token, given)) is not None:
+            said.append(value)
+    return sum(said) if len(said) > 1 and all(isinstance(value, int) for value in said) else None
 
 
 def _plain(text: str, parameters: Any) -> str:

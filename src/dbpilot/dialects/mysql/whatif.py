@@ -238,7 +238,7 @@ class ShadowIndexes:
         for place in statement.places:
             meant.setdefault(place.alias, []).append(copies[self._shadow.folded(place.table)])
         try:
-            return planned(meant, *self._explained(said, statement.parameters))
+            return planned(meant, *self._explained(said, statement.parameters), statement.most_rows)
         except (ValueError, LookupError, TypeError):  # nobody promises the form of a trace
             return UNREADABLE
         except DBAPIError as error:

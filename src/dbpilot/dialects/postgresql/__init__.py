@@ -21,8 +21,8 @@ HIDDEN: Final = "<insufficient privilege>"
 SCHEMA_OF_EXTENSION: Final = text(
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = :name"
 )
-LOADED: Final = text("SELECT current_setting('shared_preload_libraries', true)")
-
+LOADED: Final = text("SELECT EXISTS (SELECT FROM pg_settings WHERE name = :setting)")
+"""A library's own settings are there once it is loaded, and unlike shared_preload_libraries anybody may see them."""
 
 BOUNDS: Final = text(
     """WITH clients AS (
@@ -54,7 +54,7 @@ def _error_code(error: BaseException) -> str | None:
 
 def _server_statements(connection: Connection, most: int) -> list[ServerStatement] | Unsupported:
     schema = connection.execute(SCHEMA_OF_EXTENSION, {"name": EXTENSION}).scalar()
-    if EXTENSION not in str(connection.execute(LOADED).scalar()):
+    if not connection.execute(LOADED, {"setting": f"{EXTENSION}.max"}).scalar():
         return Unsupported(
             f"{EXTENSION} is not loaded",
             f"put shared_preload_libraries = '{EXTENSION}' into postgresql.conf, restart the server, and run "

@@ -40,7 +40,9 @@ KEPT_BYTES: Final = 2**30
 VERSION: Final = text("SELECT current_setting('server_version')")
 CLOCK: Final = text("SELECT extract(epoch FROM clock_timestamp())")
 EXTENSIONS: Final = text(
-    "SELECT current_setting('shared_preload_libraries', true), current_setting('server_version_num')::int / 10000, "
+    "SELECT EXISTS (SELECT FROM pg_settings WHERE name = 'pg_stat_statements.max'), "
+    "(SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), "  # NULL for who may not see it
+    "current_setting('server_version_num')::int / 10000, "
     "EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements'), "
     "EXISTS (SELECT FROM pg_extension WHERE extname = 'hypopg'), "
     "EXISTS (SELECT FROM pg_available_extensions WHERE name = 'hypopg'), "
@@ -107,12 +109,11 @@ def _clock(patient: Patient) -> Iterator[Ailment]:
 
 
 def _statements(patient: Patient) -> Iterator[Ailment]:
-    loaded, _, made, _, _, may_read = patient.ask(EXTENSIONS)
+    is_loaded, libraries, _, made, _, _, may_read = patient.ask(EXTENSIONS)
     why = "load from other programs is not seen, and `dbpilot serve` has nothing to show"
-    if "pg_stat_statements" not in str(loaded):
-        libraries = ", ".join([*filter(None, [loaded]), "pg_stat_statements"])
-        fix = f"ALTER SYSTEM SET shared_preload_libraries = {libraries}; restart the server; "
-        yield Ailment("amber", "pg_stat_statements is not loaded", why, f"{fix}CREATE EXTENSION pg_stat_statements;")
+    if not is_loaded:
+        fix = f"{_preloading(libraries)}; restart the server; CREATE EXTENSION pg_stat_statements;"
+        yield Ailment("amber", "pg_stat_statements is not loaded", why, fix)
     elif not made:
         fix = "CREATE EXTENSION pg_stat_statements;"
         yield Ailment("amber", "pg_stat_statements is not installed in this database", why, fix)
@@ -122,8 +123,15 @@ def _statements(patient: Patient) -> Iterator[Ailment]:
         yield Ailment("amber", f"{user} may not read the statements of other users", why, fix)
 
 
+def _preloading(libraries: str | None) -> str:
+    """How pg_stat_statements comes to the libraries that are loaded already; None where they are not known."""
+    if libraries is None:
+        return "add pg_stat_statements to shared_preload_libraries in postgresql.conf"
+    return f"ALTER SYSTEM SET shared_preload_libraries = {', '.join(filter(None, [libraries, 'pg_stat_statements']))}"
+
+
 def _hypopg(patient: Patient) -> Iterator[Ailment]:
-    _, major, _, made, available, _ = patient.ask(EXTENSIONS)
+    _, _, major, _, made, available, _ = patient.ask(EXTENSIONS)
     if not made:
         install = "" if available else f"apt-get install postgresql-{major}-hypopg, then in this database: "
         yield Ailment(

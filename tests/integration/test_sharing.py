@@ -1,0 +1,209 @@
+"""Whoever asks much about the database must not keep the application waiting."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Barrier, Event
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.testclient import TestClient
+from sqlalchemy import Engine, QueuePool, create_engine, text
+from sqlalchemy.orm import Session
+
+from app.main import AT_ONCE, InTurn
+from dbpilot.config import WebConfig
+from dbpilot.testing.fakes import FakeClock
+from dbpilot.web.access import Access, Caller
+from dbpilot.web.keys import Role
+from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, SharedAnswers
+
+DEADLINE_S = 60
+
+
+class Asked:
+    """A router whose answers are numbers, each one more work than the share allows for seconds."""
+
+    def __init__(self, work_s: float = 2 * SAVED_S) -> None:
+        self.clock, self.work_s, self.made = FakeClock(), work_s, 0
+        self.worked_s = 0.0
+        self.found: Caller | None = Caller("an operator", Role.OPERATOR)
+        access = Access(WebConfig(), lambda _: self.found)
+        answers = SharedAnswers(access.looks, self.clock, lambda: self.worked_s)
+        router = APIRouter(route_class=answers.route(), dependencies=[Depends(access.looks)])
+        router.add_api_route("/number", self.number)
+        router.add_api_route("/number", self.changed, methods=["POST"])
+        router.add_api_route("/refused", self.refused)
+        app = FastAPI()
+        app.include_router(router)
+        self.client = TestClient(app)
+
+    def number(self, which: int = 0) -> dict[str, int]:
+        self.made += 1
+        self.worked_s += self.work_s
+        return {"number": self.made, "which": which}
+
+    def changed(self) -> None:
+        """Something is another way now."""
+
+    def refused(self) -> None:
+        self.made += 1
+        self.worked_s += self.work_s
+        raise HTTPException(404, "not there")
+
+    def get(self, query: str = "", **headers: str) -> httpx2.Response:
+        return self.client.get(f"/number{query}", headers=headers)
+
+
+@pytest.fixture
+def asked() -> Asked:
+    return Asked()
+
+
+def test_what_takes_little_is_always_made_anew() -> None:
+    asked = Asked(SAVED_S / 100)
+    assert [asked.get().json()["number"] for _ in range(50)] == [*range(1, 51)]
+
+
+def test_what_takes_much_is_made_for_all_who_ask_within_seconds(asked: Asked) -> None:
+    first = asked.get()
+    assert (first.json()["number"], first.headers.get("age")) == (1, None)
+    asked.clock.advance(MAX_AGE_S - 1)
+    again = asked.get()
+    assert (again.json()["number"], again.headers["age"], again.headers["etag"]) == (1, "4", first.headers["etag"])
+    assert asked.get(**{"If-None-Match": first.headers["etag"]}).status_code == 304
+    asked.clock.advance(2)
+    assert asked.get().json()["number"] == 2
+    assert asked.get().json()["number"] == 2
+
+
+def test_another_question_has_an_answer_of_its_own(asked: Asked) -> None:
+    assert [asked.get(f"?which={which}").json()["which"] for which in (1, 2, 1, 2)] == [1, 2, 1, 2]
+    assert asked.made == 2
+
+
+def test_after_a_pause_answers_are_made_anew(asked: Asked) -> None:
+    asked.get()
+    asked.clock.advance(2 * SAVED_S / SHARE + MAX_AGE_S)
+    assert [asked.get().json()["number"] for _ in range(2)] == [2, 2]
+
+
+def test_who_changed_something_sees_it(asked: Asked) -> None:
+    asked.get()
+    assert asked.client.post("/number").status_code == 200
+    assert asked.get().json()["number"] == 2
+
+
+def test_a_refusal_is_nobody_elses(asked: Asked) -> None:
+    assert [asked.client.get("/refused").status_code for _ in range(3)] == [404] * 3
+    assert asked.made == 3
+
+
+def test_who_may_not_look_is_not_told_what_others_were(asked: Asked) -> None:
+    asked.get()
+    asked.found = None
+    refused = asked.get()
+    assert (refused.status_code, refused.headers["content-type"]) == (401, "application/problem+json")
+    asked.found = Caller("a viewer", Role.VIEWER)
+    assert asked.get().json()["number"] == 2, "it was made for somebody who may see more"
+    asked.found = Caller("an admin", Role.ADMIN)
+    assert asked.get().json()["number"] == 2
+
+
+def _together(app: FastAPI, path: str, many: int) -> list[httpx2.Response]:
+    """The answers to so many requests at once."""
+
+    async def all_of_them() -> list[httpx2.Response]:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=DEADLINE_S) as client:
+            asking = asyncio.gather(*(client.get(path) for _ in range(many)))
+            return await asyncio.wait_for(asking, DEADLINE_S)
+
+    return asyncio.run(all_of_them())
+
+
+def _router(endpoint: Callable[[], Any]) -> FastAPI:
+    async def admits(_: Request) -> None:
+        """Everybody."""
+
+    answers = SharedAnswers(admits)
+    answers._spend(SAVED_S + 1)
+    router = APIRouter(route_class=answers.route())
+    router.add_api_route("/slow", endpoint)
+    app = FastAPI()
+    app.include_router(router)
+    return app
+
+
+def test_what_is_being_made_is_waited_for() -> None:
+    made: list[int] = []
+
+    def slow() -> int:
+        time.sleep(0.2)  # long enough for all to ask meanwhile
+        made.append(1)
+        return len(made)
+
+    assert {answer.json() for answer in _together(_router(slow), "/slow", 20)} == {1}
+
+
+def test_the_applications_threads_are_left_to_it() -> None:
+    held, full, busy = Event(), Barrier(THREADS + 1), []
+
+    def slow(number: int) -> None:
+        busy.append(number)
+        if len(busy) <= THREADS:
+            full.wait(DEADLINE_S)
+            held.wait(DEADLINE_S)
+
+    app = _router(slow)
+
+    def release() -> int:
+        full.wait(DEADLINE_S)
+        seen = len(busy)
+        held.set()
+        return seen
+
+    app.add_api_route("/own", release)
+
+    async def asked() -> int:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=DEADLINE_S) as client:
+            many = [asyncio.create_task(client.get(f"/slow?number={number}")) for number in range(100)]
+            seen = await client.get("/own")
+            await asyncio.gather(*many)
+            return int(seen.json())
+
+    assert asyncio.run(asked()) == THREADS
+
+
+def _sessions(engine: Engine) -> FastAPI:
+    def session() -> Iterator[Session]:
+        with Session(engine) as made:
+            yield made
+
+    def known(db: Annotated[Session, Depends(session)]) -> int:
+        return int(db.scalar(text("SELECT 1")) or 0)
+
+    app = FastAPI()
+
+    @app.get("/api/market/one")
+    def one(db: Annotated[Session, Depends(session)], first: Annotated[int, Depends(known)]) -> int:
+        return first + int(db.scalar(text("SELECT 1")) or 0)
+
+    app.add_middleware(InTurn, at_once=AT_ONCE)
+    return app
+
+
+def test_more_requests_than_threads_and_connections_are_all_answered(tmp_path: Path) -> None:
+    """Each holds its connection from one thread to the next."""
+    engine = create_engine(
+        f"sqlite:///{tmp_path}/one", poolclass=QueuePool, pool_size=2, max_overflow=0, pool_timeout=DEADLINE_S
+    )
+    try:
+        answers = _together(_sessions(engine), "/api/market/one", 200)
+        assert {(answer.status_code, answer.text) for answer in answers} == {(200, "2")}
+    finally:
+        engine.dispose()
