@@ -10,6 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 PYTHON ?= python3
 PYTEST_ARGS ?=
 # Two workers even on one core: most of a test's time is waiting for a database.
+# A file goes to one of them: what its tests share is made once.
 PYTEST_WORKERS ?= 2
 LOCK_ARGS ?=
 
@@ -30,7 +31,7 @@ run: $(VENV)/run.stamp ## serve Finstage on http://localhost:8081
 
 test: $(VENV)/dev.stamp ## the whole suite; a part of it with PYTEST_ARGS="-k name"
 	tools/ensure-servers mariadb postgresql redis prometheus chromium
-	exec $(BIN)/pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+	exec $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## style, types and layers
 	$(BIN)/ruff check --quiet

@@ -39,6 +39,8 @@ AS_GOOD: Final = 1.1
 """Two runs of the same differ by this much."""
 MIB: Final = 2**20
 BY_HAND: Final = "recommended"
+ROUNDS: Final = 2
+"""dbpilot is asked once more after its first advice was followed: what else there is, and what could not be done."""
 PROMISED: Final = (
     ("news by symbol", ("news by symbol",), 100),
     ("technical-analysis data", ("technical-analysis data",), 200),
@@ -202,14 +204,18 @@ def _advised(url: sa.URL, var: Path, database: Built, pace: Pace) -> tuple[list[
         serving(url, var, _settings(watching=True, pace=pace)) as site,
         using(_task(site, database, pace), site.environment),
     ):
-        time.sleep(pace.watched_s)
-        indexes = site.indexes(time.time(), ANALYSIS_S + pace.watched_s)
-        taken = [step for step in indexes.steps if step["safe"] and step["why"] != BY_HAND]
-        for step in indexes.steps:
-            _say(f"  {'taken' if step in taken else 'not taken'} ({step['why']}): {step['ddl']}")
-        changes = site.apply([step["id"] for step in taken], JUDGED_S) if taken else []
-        for change in changes:
-            _say(f"  {change['index']}: {change['step']}, {change['text']}")
+        changes: list[dict[str, Any]] = []
+        for _ in range(ROUNDS):
+            time.sleep(pace.watched_s)
+            steps = site.indexes(time.time(), ANALYSIS_S + pace.watched_s).steps
+            taken = [step for step in steps if step["safe"] and step["why"] != BY_HAND]
+            for step in steps:
+                _say(f"  {'taken' if step in taken else 'not taken'} ({step['why']}): {step['ddl']}")
+            if not taken:
+                break
+            changes = site.apply([step["id"] for step in taken], JUDGED_S)
+            for change in changes:
+                _say(f"  {change['index']}: {change['step']}, {change['text']}")
         return changes, site.pool(served_s)
 
 

@@ -111,9 +111,10 @@ class Site:
         return Indexes(found["score"], _index_bytes(found["tables"]), found["steps"])
 
     def apply(self, ids: Sequence[str], patience_s: float) -> list[dict[str, Any]]:
-        """The steps are taken, and judged; returns what became of each."""
+        """The steps are taken, and judged; returns what became of all that were ever taken."""
+        earlier = sum(change["number"] is not None for change in self.ask("/api/database/indexes/changes"))
         self.ask("/api/database/indexes/apply?dry_run=false", "POST", {"ids": list(ids)})
-        waited(lambda: self._are_judged(len(ids)), patience_s)
+        waited(lambda: self._are_judged(earlier + len(ids)), patience_s)
         changes: list[dict[str, Any]] = self.ask("/api/database/indexes/changes")
         return changes
 

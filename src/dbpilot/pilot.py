@@ -23,6 +23,7 @@ from dbpilot.dialects.base import Identity, ServerStatement
 from dbpilot.dialects.checkup import Ailment
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
+from dbpilot.errors import PilotError
 from dbpilot.health import Checkup, checkup, history_ailments
 from dbpilot.history.historian import Historian
 from dbpilot.history.leases import Leases, MemoryLeases, SqlLeases, server_of
@@ -297,13 +298,17 @@ class Autopilot:
         """Statements are watched; starting twice is starting once.
 
         Raises:
-            ConfigError: another pilot watches this engine.
+            PilotError: another pilot watches this engine, or a part refuses what it was told; then nothing is watched.
         """
         if self._running and not self._asleep:
             return
         if not self._running:
             self._attach()
-        self._run()
+        try:
+            self._run()
+        except PilotError:
+            self.stop()
+            raise
 
     def _attach(self) -> None:
         if self._server_side is None:  # else the server counts these statements, too

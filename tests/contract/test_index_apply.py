@@ -468,16 +468,18 @@ def test_a_transaction_that_reads_and_then_writes_meets_no_deadlock(mariadb_url:
     check_that_nothing_is_left_and_the_next_succeeds(engine)
 
 
-def test_a_table_that_slow_statements_read_all_the_time_gets_its_index(mariadb_url: sa.URL) -> None:
+@pytest.mark.parametrize("nap_s", [0.4, 3.0])
+def test_a_table_that_slow_statements_read_all_the_time_gets_its_index(mariadb_url: sa.URL, nap_s: float) -> None:
     engine, stop = filled(mariadb_url), threading.Event()
 
     def read() -> None:
         while not stop.is_set():
-            asked(engine, "SELECT id, SLEEP(0.4) FROM orders LIMIT 1")
+            asked(engine, "SELECT id, SLEEP(:s) FROM orders LIMIT 1", s=nap_s)
 
     with ExitStack() as stack:
         readers = [stack.enter_context(background(read)) for _ in range(4)]
-        outcome = one(applier(engine, manners=replace(HURRIED, builds=6)).apply([wanted()], who="me"))
+        change = replace(wanted(), promises=(Promise("p", 0.1, nap_s),))
+        outcome = one(applier(engine, manners=replace(HURRIED, builds=6)).apply([change], who="me"))
         stop.set()
     assert outcome.step == "watching", (outcome, readers)
 

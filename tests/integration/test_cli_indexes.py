@@ -330,6 +330,20 @@ def test_the_workload_is_what_the_server_counted_where_nothing_else_is_known(kin
     assert [step["columns"][0] for step in found["steps"] if step["act"] == "create"] == ["customer"]
 
 
+def test_where_the_optimizer_cannot_be_asked_nothing_is_called_fine(mariadb_url: sa.URL, tmp_path: Path) -> None:
+    """An account that may read the shop, and make no copies of it."""
+    poor = mariadb_url.set(username=f"poor_{mariadb_url.database}"[:30], password="poor")
+    with connected(filled(mariadb_url)) as connection:
+        connection.exec_driver_sql("DROP INDEX ix_orders_status ON orders").close()
+        connection.exec_driver_sql(f"CREATE USER {poor.username}@'%%' IDENTIFIED BY 'poor'").close()
+        connection.exec_driver_sql(f"GRANT SELECT ON {poor.database}.* TO {poor.username}@'%%'").close()
+    run = shell(tmp_path, poor)
+    for arguments, code in ((["sql"], 0), (["apply"], 5), (["apply", "--yes"], 5)):
+        done = run(*arguments, "--workload", "shop.sql")
+        assert (done.returncode, "no advice by a workload" in done.stderr) == (code, True), done
+        assert "GRANT" in done.stderr
+
+
 def test_a_slow_log_is_a_workload(mariadb_url: sa.URL, tmp_path: Path) -> None:
     url, run = filled(mariadb_url), shell(tmp_path, mariadb_url)
     entry = f"# User@Host: shop[shop] @ localhost []\n# Thread_id: 7  Schema: {url.database}  QC_hit: No\n"

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from dbpilot import Autopilot, ConfigError, PilotConfig, StoreError
 from dbpilot.history.sql_store import SqlStore
 from dbpilot.history.store import Batch, MemoryStore
 from dbpilot.history.tally import Tally
+from dbpilot.retention import Rule
 
 
 @pytest.fixture
@@ -372,6 +373,16 @@ def test_a_second_pilot_on_one_engine_is_refused(engine: sa.Engine) -> None:
             Autopilot(engine, _config(), store=MemoryStore()).start()
         _select(engine, 3)
         assert sum(line.calls for line in pilot.query_stats(1, 10).patterns) == 3
+    with Autopilot(engine, _config(), store=MemoryStore()) as another:
+        _select(engine)
+        assert sum(line.calls for line in another.query_stats(1, 10).patterns) == 1
+
+
+def test_a_pilot_that_cannot_start_leaves_the_engine_to_another(engine: sa.Engine) -> None:
+    refused = PilotConfig.model_validate({"retention": {"schedule": "99 * * * *"}})
+    rule = Rule("old", "users", "created_at", timedelta(days=1))
+    with pytest.raises(ConfigError, match="99"):
+        Autopilot(engine, refused, store=MemoryStore(), retention=[rule]).start()
     with Autopilot(engine, _config(), store=MemoryStore()) as another:
         _select(engine)
         assert sum(line.calls for line in another.query_stats(1, 10).patterns) == 1

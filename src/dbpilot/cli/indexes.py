@@ -220,6 +220,7 @@ class _Commands:
         """
         with self._looked(_Asked(url, WantedWorkload(workload, history, database, hours), budget, table)) as at:
             _say_if_no_workload(at)
+            _say_if_not_asked(at)
         catalog = at.analysis.catalog
         schema = None if at.schema == "public" else at.schema
         lines = statements(at.steps) if form is Format.SQL else alembic(at.steps, catalog.dialect, schema)
@@ -249,6 +250,8 @@ class _Commands:
         """
         with self._looked(_Asked(url, WantedWorkload(workload, history, database, hours), budget, table)) as at:
             wanted = chosen(at.steps, steps) if steps else [one for one in at.steps if one.safe and one.change()]
+            if _say_if_not_asked(at) and not wanted:
+                _end_as(ExitCode.REFUSED)
             if not steps:
                 _say_what_is_left(at, wanted)
             if yes:
@@ -441,6 +444,14 @@ def _document(at: _Desk, report: IndexReport) -> dict[str, Any]:
 def _say_if_no_workload(at: _Desk) -> None:
     if not at.analysis.workload.statements:
         say(f"{at.analysis.workload.source}; this is an audit only: name statements with --workload FILE")
+
+
+def _say_if_not_asked(at: _Desk) -> bool:
+    """Whether there are statements that the optimizer could not be asked about; says why."""
+    could_not = bool(at.analysis.workload.statements) and at.analysis.why_no_advice is not None
+    if could_not:
+        say(f"no advice by a workload: {at.analysis.why_no_advice}")
+    return could_not
 
 
 def _say_what_is_left(at: _Desk, wanted: Sequence[Suggestion]) -> None:

@@ -327,7 +327,10 @@ class Applier:
     def _made(self, session: Session, entry: Entry, explains: Explains | None) -> Outcome:
         change = entry.change
         if change.act == "create":
-            self._runner.persistently(session, entry.ddl[0], lambda: self._sweep(session, entry), builds=True)
+            slowest_s = max((promise.mean_s or 0.0 for promise in change.promises if promise.ratio < 1), default=0.0)
+            self._runner.persistently(
+                session, entry.ddl[0], lambda: self._sweep(session, entry), builds=True, statement_s=slowest_s
+            )
             return self._switched_on(session, entry, explains)
         self._runner.persistently(session, entry.ddl[0])
         return self._gone(session, entry)

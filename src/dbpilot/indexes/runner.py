@@ -35,7 +35,12 @@ class Manners:
     """So long others may wait behind a statement of ours, and no longer, but for the last attempts."""
     last_attempts: int = 5
     """Of these each waits twice as long as the one before: a table that slow statements read all the time is never free
-    for an instant, and who reads it is used to waiting."""
+    for an instant."""
+    desperate_attempts: int = 2
+    used_to: float = 3.0
+    most_lock_wait_s: float = 20.0
+    """The very last of them wait so many times as long as the statements take that the change is for, for who reads the
+    table then is used to that; but no longer than this."""
     patience_s: float = 20.0
     """So long a statement of ours waits where nobody waits behind it."""
     builds: int = 10
@@ -59,9 +64,13 @@ class Manners:
     """The time for which an index is hidden, or gone, before its removal counts as harmless."""
     rule: Rule = field(default_factory=Rule)
 
-    def wait_s(self, attempts_left: int) -> float:
-        """So long others may wait behind an attempt after which there are so many."""
-        return self.lock_wait_s * float(2 ** max(0, self.last_attempts - attempts_left))
+    def wait_s(self, attempts_left: int, statement_s: float) -> float:
+        """So long others may wait behind an attempt after which there are so many; ``statement_s``: what the slowest
+        statement takes that the change is for."""
+        usual_s = self.lock_wait_s * float(2 ** max(0, self.last_attempts - attempts_left))
+        if attempts_left >= self.desperate_attempts:
+            return usual_s
+        return max(usual_s, min(self.most_lock_wait_s, self.used_to * statement_s))
 
 
 class CancelledError(Exception):
@@ -138,6 +147,7 @@ class Runner:
         *,
         may_end: bool = True,
         builds: bool = False,
+        statement_s: float = 0.0,
     ) -> None:
         """The statement was executed; one that met a lock was tried again, after ever longer pauses.
 
@@ -147,6 +157,7 @@ class Runner:
             after_failure: what is to be done before the next attempt.
             may_end: whether a wish for an end is heard meanwhile; not where something is put right.
             builds: whether it takes long, rather than an instant.
+            statement_s: what the slowest statement takes that it is for.
 
         Raises:
             CancelledError: somebody asked for an end.
@@ -157,7 +168,7 @@ class Runner:
         polite = manners.polite_builds if builds else manners.polite_attempts
         most_pause_s = manners.most_pause_s if builds else INSTANT_PAUSE_S
         for attempt in range(1, attempts + 1):
-            wait_s = 0.0 if attempt <= polite else manners.wait_s(attempts - attempt)
+            wait_s = 0.0 if attempt <= polite else manners.wait_s(attempts - attempt, statement_s)
             try:
                 self._run(session, statement, wait_s, may_end=may_end)
             except _PassingError as met:

@@ -15,6 +15,8 @@ from sqlalchemy.types import TypeEngine
 
 from dbpilot.errors import RefusedError
 
+AT_ONCE: Final = 500
+"""So many values pyarrow turns into its own, or back, in one go: no other thread of Python runs meanwhile."""
 MAX_DIGITS: Final = 38
 """The most that a decimal128 has, and that every reader of Parquet understands."""
 BINARY: Final = (sa.LargeBinary, sa.BINARY, sa.VARBINARY, mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB)
@@ -59,6 +61,12 @@ class Form:
         """
         import pyarrow as pa
 
+        parts = [self._part(values[start : start + AT_ONCE]) for start in range(0, len(values), AT_ONCE)]
+        return pa.chunked_array(parts, self.arrow)
+
+    def _part(self, values: Sequence[Any]) -> Any:
+        import pyarrow as pa
+
         turns = {kind: self._turn(kind) for kind in set(map(type, values))}
         if any(turn is not _same for turn in turns.values()):
             values = [turns[type(value)](value) for value in values]
@@ -66,7 +74,8 @@ class Form:
 
     def values(self, array: Any) -> list[Any]:
         """What was kept, as Python's values. A type that the column no longer has is given as it is."""
-        found: list[Any] = array.to_pylist()
+        starts = range(0, len(array), AT_ONCE)
+        found: list[Any] = [value for start in starts for value in array.slice(start, AT_ONCE).to_pylist()]
         if self.give is _same or array.type != self.arrow:
             return found
         return [None if value is None else self.give(value) for value in found]

@@ -26,7 +26,7 @@ from dbpilot.retention.targets import ArchiveTarget, BatchKey, Key, KeysTakenErr
 
 WRITINGS: Final = 2
 """How often a batch is written with nobody locked out, each time without the rows that changed meanwhile."""
-FETCHED_AT_ONCE: Final = 1_000
+FETCHED_AT_ONCE: Final = 200
 CHANGED: Final = "they changed, or went, between the copy and the deletion"
 TAKEN: Final = "the archive has other rows of the same key"
 

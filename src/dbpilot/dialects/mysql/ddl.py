@@ -11,6 +11,7 @@ reads or writes it, and the next ALTER TABLE ... FORCE removes it with its few p
 MySQL's part is written after its manual; it was never run against a MySQL server.
 """
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ ANALYZES_FROM: Final = (10, 5, 4)
 that read it: MDEV-15101. A new index has its statistics anyhow."""
 NO_WAIT_FROM: Final = (10, 3)
 MOST_WAIT_S: Final = 2
-"""As long as anybody waits behind a statement if nobody looks."""
+"""As long as anybody waits behind a statement if nobody looks, unless it may be longer."""
 WAITING: Final = "Waiting for table metadata lock"
 LOOK: Final = {
     "mariadb": sa.text(
@@ -115,7 +116,8 @@ class MySqlDdl:
         """No wait at all where that is asked for and known; else whole seconds, in case that nobody looks."""
         dialect = connection.dialect
         no_wait = wait_s <= 0 and _kind(dialect) == "mariadb" and _version(dialect) >= NO_WAIT_FROM
-        connection.execute(sa.text("SET SESSION lock_wait_timeout = :s"), {"s": 0 if no_wait else MOST_WAIT_S})
+        most_s = max(MOST_WAIT_S, math.ceil(wait_s))
+        connection.execute(sa.text("SET SESSION lock_wait_timeout = :s"), {"s": 0 if no_wait else most_s})
         if _kind(dialect) == "mariadb":
             connection.execute(sa.text("SET SESSION max_statement_time = 0"))
 
