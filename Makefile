@@ -9,8 +9,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# Two workers even on one core: most of a test's time is waiting for a database.
-# A file goes to one of them: what its tests share is made once.
+# Two workers even on one core: most of a test's time is waiting for a database. A file goes to one of them, so that what
+# its tests share is made once.
 PYTEST_WORKERS ?= 2
 LOCK_ARGS ?=
 

@@ -149,6 +149,8 @@ def using(task: Task, environment: Mapping[str, str]) -> Iterator[Traffic]:
     with tempfile.TemporaryDirectory(prefix="finstage-load-") as folder:
         started = [_start(role, task, environment, Path(folder)) for role in ROLES]
         try:
+            for process in started:
+                _await_ready(process)
             yield traffic
         finally:
             ended = [_end(process) for process in started]
@@ -167,6 +169,7 @@ def _start(role: str, task: Task, environment: Mapping[str, str], folder: Path) 
     process = subprocess.Popen(
         [sys.executable, "-c", WORK, role, str(folder / role)],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env={**environment},
         cwd=REPOSITORY,
         text=True,
@@ -175,6 +178,11 @@ def _start(role: str, task: Task, environment: Mapping[str, str], folder: Path) 
     process.stdin.write(json.dumps(asdict(task)) + "\n")
     process.stdin.flush()
     return process
+
+
+def _await_ready(process: "subprocess.Popen[str]") -> None:
+    assert process.stdout is not None
+    process.stdout.readline()  # or its end, which is noticed when it is asked to end
 
 
 def _end(process: "subprocess.Popen[str]") -> int:
@@ -202,11 +210,12 @@ async def _client(task: Task, number: int, over: asyncio.Event, found: list[Done
     edges = list(accumulate(task.symbols.values()))
     draw = Draw(rng, list(task.symbols), edges, date.fromisoformat(task.end))
     connection = _Connection(task.port)
+    route = ROUTES[number % len(ROUTES)]  # so that none is missing, however short it takes
     while not await _within(over, rng.expovariate(1 / task.think_s)):
-        [route] = rng.choices(ROUTES, [one.weight for one in ROUTES])
         path, began, at_s = route.path(draw), time.perf_counter(), time.time()
         status = await connection.status_of(path)
         found.append(Done(at_s, route.name, time.perf_counter() - began, status == 200))
+        [route] = rng.choices(ROUTES, [one.weight for one in ROUTES])
     connection.close()
 
 
@@ -323,6 +332,8 @@ ROLES: Final[Mapping[str, Callable[[Task], list[Done]]]] = {"clients": _clients,
 def work() -> None:
     """Works as told on the first line of standard input, and writes what it did into the named file."""
     role, file = sys.argv[1:]
-    done = ROLES[role](Task(**json.loads(sys.stdin.readline())))
+    task = Task(**json.loads(sys.stdin.readline()))
+    print("ready", flush=True)
+    done = ROLES[role](task)
     rows = [[one.at_s, one.name, one.took_s, one.ok, one.rows] for one in done]
     Path(file).write_text(json.dumps(rows))

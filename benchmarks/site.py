@@ -26,6 +26,8 @@ POLL_S: Final = 0.5
 ALL_HOURS: Final = 24
 OPEN: Final = ("planned", "building", "watching", "finishing", "reverting")
 """Steps of a change that is not over."""
+QUIET_S: Final = 45.0
+"""When nothing was changed for so long, nothing will be, though steps are missing."""
 OURS: Final = "dbpilot_"
 """Tables of this prefix are the pilot's own."""
 
@@ -114,13 +116,20 @@ class Site:
         """The steps are taken, and judged; returns what became of all that were ever taken."""
         earlier = sum(change["number"] is not None for change in self.ask("/api/database/indexes/changes"))
         self.ask("/api/database/indexes/apply?dry_run=false", "POST", {"ids": list(ids)})
-        waited(lambda: self._are_judged(earlier + len(ids)), patience_s)
+        quiet_since_s = [time.monotonic()]
+
+        def is_over() -> bool:
+            changes = self.ask("/api/database/indexes/changes")
+            if any(change["step"] in OPEN for change in changes):
+                quiet_since_s[0] = time.monotonic()
+            quiet_s = time.monotonic() - quiet_since_s[0]
+            return quiet_s >= (QUIET_S if len(changes) < earlier + len(ids) else 0) and not any(
+                change["step"] in OPEN for change in changes
+            )
+
+        waited(is_over, patience_s)
         changes: list[dict[str, Any]] = self.ask("/api/database/indexes/changes")
         return changes
-
-    def _are_judged(self, count: int) -> bool:
-        changes = self.ask("/api/database/indexes/changes")
-        return len(changes) >= count and not any(change["step"] in OPEN for change in changes)
 
     def clean(self, run_s: float, patience_s: float) -> dict[str, Any]:
         """Retention ran for so long, or to its end; returns what it tells of that."""

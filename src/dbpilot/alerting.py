@@ -10,6 +10,7 @@ from threading import Condition, Thread
 from typing import Final, Protocol
 
 from dbpilot.alerts import (
+    LONGEST_MUTE,
     RANK,
     SAID_EVERY,
     Alert,
@@ -21,6 +22,7 @@ from dbpilot.alerts import (
     Usual,
     last_sighting,
     minute_findings,
+    mutes_in,
     repetition_finding,
     slow_finding,
 )
@@ -106,6 +108,7 @@ class Alerting:
         claim: Claim,
         counted: Counted,
         seen: Seen = _nobody_else,
+        mutes: Seen = _nobody_else,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -114,6 +117,7 @@ class Alerting:
         self._claim = claim
         self._counted = counted
         self._seen = seen
+        self._mutes = mutes
         self._book = AlertBook(config.alerts)
         self._recover = timedelta(seconds=config.alerts.recover_s)
         self._sightings = Sightings(min(SAID_EVERY, self._recover / 2))
@@ -229,7 +233,7 @@ class Alerting:
         return next((name for name, (at, _) in self._later.items() if at <= now), None)
 
     def _deliver(self, change: Change) -> None:
-        if self._notifier is None:
+        if self._notifier is None or self._is_muted(change):
             return
         if change.what == "resolved":
             change = replace(change, alert=replace(change.alert, last_seen=self._last_seen(change.alert)))
@@ -241,6 +245,16 @@ class Alerting:
             return
         self._later.pop(change.alert.name, None)  # it has begun or ended anew
         self._send(self._notifier, change)
+
+    def _is_muted(self, change: Change) -> bool:
+        """Whether somebody asked for quiet; what goes on after that, or is unmuted, is told of then."""
+        name, now = change.alert.name, self._clock.now()
+        if name not in mutes_in(self._mutes(now - LONGEST_MUTE, now + MINUTE), now):
+            return False
+        self._later.pop(name, None)
+        if change.what != "resolved" and name in self._book.open:
+            self._later[name] = (now + MINUTE, change)
+        return True
 
     def _send(self, notifier: Notifier, change: Change) -> None:
         alert, title = change.alert, self._config.alerts.title

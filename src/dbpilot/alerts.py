@@ -19,6 +19,9 @@ ALERT: Final = "alert"
 """The kind of the events that the history keeps of alerts."""
 SIGHTINGS: Final = "sightings"
 """The kind of the events by which processes tell each other when they last saw what their open alerts are about."""
+MUTE: Final = "mute"
+"""The kind of the events by which somebody asks not to be told of an alert for a while, or to be told again."""
+LONGEST_MUTE: Final = timedelta(days=30)
 SAID_EVERY: Final = timedelta(seconds=60)
 CALM: Final = 0.5
 """A rate that raised an alert has to fall below this part of its threshold before the alert may end (hysteresis)."""
@@ -74,6 +77,8 @@ class Alert:
     last_seen: datetime
     count: int = 1
     resolved_at: datetime | None = None
+    muted_until: datetime | None = None
+    """Nobody is told of it before."""
 
     @property
     def name(self) -> str:
@@ -116,6 +121,36 @@ class Alert:
             count=body["count"],
             resolved_at=instant("resolved_s") if body["resolved_s"] is not None else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Nobody is told of an alert until then."""
+
+    alert: str
+    """Its name: ``kind:key``."""
+    until: datetime
+    by: str
+
+    def event(self, at: datetime) -> Event:
+        """The mute as the history keeps it; the latest event of an alert counts."""
+        return Event(MUTE, at, self.alert, self.until.timestamp(), {"by": self.by})
+
+    @classmethod
+    def from_event(cls, event: Event) -> "Mute":
+        """The mute that ``event`` tells of."""
+        return cls(event.key, datetime.fromtimestamp(event.value, event.at.tzinfo), event.body["by"])
+
+
+def mutes_in(events: Iterable[Event], now: datetime) -> dict[str, Mute]:
+    """The mutes that hold now, by the alert's name."""
+    latest: dict[str, Event] = {}
+    for event in events:
+        known = latest.get(event.key)
+        if known is None or event.at > known.at:
+            latest[event.key] = event
+    mutes = (Mute.from_event(event) for event in latest.values())
+    return {mute.alert: mute for mute in mutes if mute.until > now}
 
 
 @dataclass(frozen=True, slots=True)

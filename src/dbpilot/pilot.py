@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from dbpilot.alerting import Alerting, AlertReport, Notifier, NotifierError
-from dbpilot.alerts import ALERT, SIGHTINGS, Finding, alerts_of
+from dbpilot.alerts import ALERT, LONGEST_MUTE, MUTE, SIGHTINGS, Finding, Mute, alerts_of, mutes_in
 from dbpilot.cleaning import Cleaning
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.config import PilotConfig
@@ -23,7 +23,7 @@ from dbpilot.dialects.base import Identity, ServerStatement
 from dbpilot.dialects.checkup import Ailment
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.plan import Plan
-from dbpilot.errors import PilotError
+from dbpilot.errors import NotThereError, PilotError
 from dbpilot.health import Checkup, checkup, history_ailments
 from dbpilot.history.historian import Historian
 from dbpilot.history.leases import Leases, MemoryLeases, SqlLeases, server_of
@@ -98,6 +98,11 @@ MAX_ALERTS_READ: Final = 2_000
 MAX_INDEXES_READ: Final = 1_000
 MAX_POOL_READ: Final = 100_000
 """Events that one answer looks at, the latest ones."""
+
+KNOWN_ALERT_H: Final = 24.0 * 7
+"""An alert that was last seen longer ago is none that anybody would mute."""
+MOMENT: Final = timedelta(seconds=1)
+"""Events are read up to, and not at, an instant."""
 
 NOTHING: Final = Tally(min_s=0.0)
 
@@ -200,6 +205,7 @@ class Autopilot:
             seen=lambda since, until: self._historian.ask(
                 lambda: self._store.events(SIGHTINGS, since, until, MAX_ALERTS_READ)
             ),
+            mutes=lambda since, until: self._recall.events(MUTE, since, until, MAX_ALERTS_READ).events,
         )
         self.cleaning = Cleaning(
             self._engine,
@@ -512,14 +518,57 @@ class Autopilot:
         found = [repetition_of(event, known.patterns) for event in known.events]
         return RepetitionReport(since, until, found, known.error)
 
-    def alerts(self, hours: float, limit: int) -> AlertReport:
-        """The alerts of the last hours, the latest first, and how telling of them goes."""
-        since, until = self._last(hours)
-        known = self._recall.events(ALERT, since, until, MAX_ALERTS_READ)
-        sightings = self._recall.events(SIGHTINGS, since, until, MAX_ALERTS_READ).events
-        gone = until - timedelta(seconds=2 * max(60.0, self.config.alerts.recover_s))
-        found = alerts_of(known.events, self._alerting.open(), sightings, gone)
-        return AlertReport(since, until, found[:limit], self._alerting.delivery(), known.error)
+    def alerts(self, hours: float, limit: int, *, until: datetime | None = None) -> AlertReport:
+        """The alerts of the last hours, or those that were raised in the ones before ``until``, the latest first, as
+        they are now; and how telling of them goes."""
+        (since, end), now = self._last(hours, until), self._clock.now()
+        known = self._recall.events(ALERT, since, now, MAX_ALERTS_READ)
+        sightings = self._recall.events(SIGHTINGS, since, now, MAX_ALERTS_READ).events
+        gone = now - timedelta(seconds=2 * max(60.0, self.config.alerts.recover_s))
+        mutes = self._mutes_now()
+        found = [
+            replace(alert, muted_until=mutes[alert.name].until)
+            if alert.resolved_at is None and alert.name in mutes
+            else alert
+            for alert in alerts_of(known.events, self._alerting.open(), sightings, gone)
+            if until is None or alert.since < until
+        ]
+        return AlertReport(since, end, found[:limit], self._alerting.delivery(), known.error)
+
+    def mute_alert(self, name: str, hours: float, by: str = "a caller") -> Mute:
+        """Nobody is told of the alert for so long; activity says who asked for that.
+
+        Raises:
+            NotThereError: no alert of the last days is called so.
+        """
+        now = self._clock.now()
+        alert = next((one for one in self.alerts(KNOWN_ALERT_H, MAX_ALERTS_READ).alerts if one.name == name), None)
+        if alert is None:
+            raise NotThereError(f"no alert of the last days is called {name}")
+        mute = Mute(name, now + min(timedelta(hours=hours), LONGEST_MUTE), by)
+        self._asked(mute, now, f"muted the alert {name} for {hours:g} h", alert.message, "unmute it")
+        return mute
+
+    def unmute_alert(self, name: str, by: str = "a caller") -> Mute:
+        """Whoever is told of alerts is told of this one again.
+
+        Raises:
+            NotThereError: it is not muted.
+        """
+        now = self._clock.now()
+        if name not in self._mutes_now():
+            raise NotThereError(f"the alert {name} is not muted")
+        mute = Mute(name, now, by)
+        self._asked(mute, now, f"unmuted the alert {name}", "asked for", "mute it")
+        return mute
+
+    def _mutes_now(self) -> dict[str, Mute]:
+        now = self._clock.now()
+        return mutes_in(self._recall.events(MUTE, now - LONGEST_MUTE, now + MOMENT, MAX_ALERTS_READ).events, now)
+
+    def _asked(self, mute: Mute, now: datetime, what: str, why: str, undo: str) -> None:
+        body = {"who": mute.by, "what": what, "why": why, "undo": undo}
+        self._historian.submit(Batch(events=[mute.event(now), Event(ACTIVITY, now, "alerts", 0.0, body)]))
 
     def activity(self, hours: float, limit: int, *, until: datetime | None = None) -> ActivityReport:
         """What was done in the last hours, or in those before ``until``, and by whom, the latest first."""

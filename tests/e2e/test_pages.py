@@ -70,7 +70,7 @@ def _picture(page: Page, address: str, language: str, scheme: str, size: tuple[i
 def test_charts_are_drawn(browser: Browser, finstage: Finstage, address: str) -> None:
     with reading(browser, f"{finstage.url}/dashboard") as reader:
         reader.opens(address)
-        assert reader.page.locator("canvas").count() == {"/": 4, "/pool": 2}[address]
+        assert reader.page.locator("canvas").count() == {"/": 4, "/pool": 3}[address]
         for plot in reader.page.locator(".plot[data-chart]").all():
             assert re.search(r"\d", plot.get_attribute("aria-label") or ""), "what is drawn is said as well"
 

@@ -210,6 +210,8 @@ MAY = [
     ("GET", "/api/database/activity", None, "viewer"),
     ("GET", "/api/database/indexes/changes", None, "viewer"),
     ("POST", REVIEW, None, "operator"),
+    ("POST", "/api/database/alerts/slow:none/mute", None, "operator"),
+    ("POST", "/api/database/alerts/slow:none/unmute", None, "operator"),
     ("POST", "/api/database/cleanup/run", None, "operator"),
     ("POST", "/api/database/cleanup/cancel", None, "operator"),
     ("POST", "/api/database/cleanup/verify?rule=old news", None, "operator"),
@@ -231,7 +233,9 @@ def test_every_route_that_changes_something_is_in_the_list_of_who_may(service: S
         for verb in verbs
         if verb != "get"
     }
-    listed = {(verb, re.sub(r"/\d+", "/N", path.partition("?")[0])) for verb, path, _, _ in MAY if verb != "GET"}
+    listed = {
+        (verb, re.sub(r"/(\d+|slow:none)", "/N", path.partition("?")[0])) for verb, path, _, _ in MAY if verb != "GET"
+    }
     assert changing == listed
 
 

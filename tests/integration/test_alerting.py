@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from pydantic import SecretStr
 
 from dbpilot import Autopilot, ConfigError, PilotConfig
 from dbpilot.alerting import Alerting, NotifierError
-from dbpilot.alerts import SIGHTINGS, Finding
+from dbpilot.alerts import SIGHTINGS, Finding, Mute, mutes_in
+from dbpilot.errors import NotThereError
 from dbpilot.history.sql_store import SqlStore
 from dbpilot.history.store import Batch, Event, MemoryStore, Pattern
 from dbpilot.notifiers import AppriseNotifier
@@ -284,3 +286,96 @@ def test_a_token_is_in_no_log_even_at_debug(engine: sa.Engine, caplog: pytest.Lo
         _run(engine)
         _until(lambda: bool(bodies))
     assert TOKEN not in caplog.text
+
+
+def test_nobody_is_told_of_what_is_muted_until_it_is_unmuted(engine: sa.Engine) -> None:
+    with _channel(lambda: 200) as (url, bodies):
+        pilot = Autopilot(engine, _config(url), store=MemoryStore())
+        with pytest.raises(NotThereError):
+            pilot.mute_alert("slow:nothing", 1)
+        with pilot:
+            _run(engine)
+            _until(lambda: len(bodies) == 1)
+            [alert] = pilot.alerts(1, 10).alerts
+            muted = pilot.mute_alert(alert.name, 1, "somebody")
+            assert pilot.alerts(1, 10).alerts[0].muted_until == muted.until
+            worse = [Finding(alert.kind, alert.key, "CRITICAL", "it got worse", 1.0, 1.0)]
+            other = [Finding("slow", "another", "WARNING", "something else", 1.0, 1.0)]
+            pilot._tell(worse)
+            pilot._tell(other)
+            _until(lambda: len(bodies) == 2)
+            assert b"something else" in bodies[1]
+            assert pilot.alerts(1, 10).alerts[-1].severity == "CRITICAL", "it is counted and shown"
+            pilot.unmute_alert(alert.name, "somebody else")
+            assert pilot.alerts(1, 10).alerts[-1].muted_until is None
+            done = [(one.who, one.what.split()[0]) for one in pilot.activity(1, 10).activities]
+            assert done == [("somebody else", "unmuted"), ("somebody", "muted")]
+            with pytest.raises(NotThereError):
+                pilot.unmute_alert(alert.name)
+
+
+class Sent:
+    """A channel that remembers."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def send(self, _title: str, message: str) -> None:
+        self.messages.append(message)
+
+
+def _alerting(clock: FakeClock, sent: Sent, mutes: list[Event]) -> Alerting:
+    store = MemoryStore()
+    return Alerting(
+        PilotConfig(), clock, sent, store.write, store.claim, store.tallies, mutes=lambda _since, _until: mutes
+    )
+
+
+def test_what_goes_on_when_a_mute_ends_is_told_of_then() -> None:
+    clock, sent = FakeClock(), Sent()
+    mutes = [Mute("slow:a", clock.now() + timedelta(hours=1), "somebody").event(clock.now())]
+    alerting = _alerting(clock, sent, mutes)
+    alerting.findings([Finding("slow", "a", "WARNING", "it is slow", 1.0, 1.0)])
+    alerting._deliver(alerting._waiting.popleft())
+    assert sent.messages == []
+    clock.advance(120)
+    alerting._deliver(alerting._later["slow:a"][1])
+    assert sent.messages == [], "it is muted still"
+    clock.advance(3600)
+    alerting._deliver(alerting._later["slow:a"][1])
+    assert (sent.messages, alerting._later) == (["it is slow"], {})
+
+
+def test_who_is_muted_by_another_process_is_quiet_and_the_latest_word_counts() -> None:
+    now = FakeClock().now()
+    first = Mute("slow:a", now + timedelta(hours=1), "one").event(now - timedelta(minutes=2))
+    undone = Mute("slow:a", now - timedelta(minutes=1), "another").event(now - timedelta(minutes=1))
+    assert list(mutes_in([first], now)) == ["slow:a"]
+    assert mutes_in([undone, first], now) == mutes_in([first, undone], now) == {}
+
+
+def test_pages_of_alerts_stay_where_they_began(engine: sa.Engine) -> None:
+    pilot = Autopilot(engine, _config(), store=MemoryStore())
+    with pilot:
+        for number in range(3):
+            pilot._tell([Finding("slow", f"k{number}", "WARNING", "slow", 1.0, 1.0)])
+        first = pilot.alerts(1, 1)
+        pilot._tell([Finding("slow", "later", "WARNING", "slow", 1.0, 1.0)])
+        assert [alert.key for alert in pilot.alerts(1, 10).alerts] == ["later", "k2", "k1", "k0"]
+        assert [alert.key for alert in pilot.alerts(1, 10, until=first.until).alerts] == ["k2", "k1", "k0"]
+
+
+def test_an_alert_on_a_later_page_is_as_it_is_now() -> None:
+    clock = FakeClock()
+    engine = sa.create_engine("sqlite://")
+    pilot = Autopilot(engine, _config(), store=MemoryStore(), clock=clock)
+    pilot._tell([Finding("slow", "k", "WARNING", "slow", 1.0, 1.0)])
+    clock.advance(10)
+    until = clock.now()
+    clock.advance(600)
+    pilot._tell([Finding("slow", "another", "WARNING", "slow", 1.0, 1.0)])
+    pilot._alerting.window(Batch())
+    over = clock.now()
+    clock.advance(1)
+    [alert] = pilot.alerts(1, 10, until=until).alerts
+    assert alert.resolved_at == over

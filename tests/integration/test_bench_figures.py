@@ -14,7 +14,7 @@ from benchmarks.report import PEERS, RESULTS, peers_table, with_conditions
 from tests.acceptance import test_figures as promised
 
 SCALE = 0.002
-PACE = Pace(clients=8, think_s=0.2, warm_s=1, measured_s=6, watched_s=4, verified_s=2, archived_s=2)
+PACE = Pace(clients=len(ROUTES), think_s=0.2, warm_s=0, measured_s=6, watched_s=4, verified_s=2, archived_s=2)
 
 
 def test_a_small_version_measures_everything_that_is_published(tmp_path: Path) -> None:

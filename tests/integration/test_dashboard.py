@@ -98,13 +98,13 @@ def test_nothing_known_is_no_zero(open_: Open) -> None:
 
 def test_what_ran_is_shown_and_leads_on(open_: Open, engine: sa.Engine) -> None:
     client = open_()
-    _run(engine, "SELECT id FROM orders WHERE customer = 'c1'", times=3)
+    _run(engine, "SELECT id FROM orders WHERE customer = 'a secret'", times=3)
     page = client.get("/db/").text
     link = re.search(r'href="(/db/queries/[0-9a-f]{16})"', page)
     assert link
     query = client.get(link[1]).text
     assert "SELECT id\nFROM orders\nWHERE customer = ?" in query
-    assert "c1" not in query
+    assert "a secret" not in query
 
 
 def test_a_statement_is_text_whatever_it_says(open_: Open, engine: sa.Engine) -> None:
@@ -353,3 +353,35 @@ def test_the_same_is_answered_as_json(engine: sa.Engine, open_: Open) -> None:
         assert api.get("/api/queries/0123456789abcdef").status_code == 404
         assert api.get("/api/queries/nonsense").status_code == 422
         assert api.get("/api/timeline?pattern_id=nonsense").status_code == 422
+
+
+def test_an_alert_is_muted_and_unmuted_by_who_may(open_: Open, engine: sa.Engine) -> None:
+    role = Role.OPERATOR
+    client = open_(authorize=lambda _: Caller("anna", role), queries={"slow_s": 1e-7, "warning_s": 1e-6})
+    _run(engine, "SELECT count(*) FROM orders")
+    pilot: Autopilot = client.app.state.pilot
+    _until(lambda: bool(pilot.alerts(1, 10).alerts))
+    [alert] = pilot.alerts(1, 1).alerts
+    muted = client.post("/db/alerts/mute", data={"alert": alert.name})
+    assert (muted.status_code, muted.headers["location"]) == (303, "/db/?said=muted")
+    page = client.get("/db/").text
+    assert "Muted until" in page
+    assert 'action="/db/alerts/unmute"' in page
+    assert client.post("/db/alerts/mute", data={"alert": "slow:nothing"}).status_code == 404
+    assert client.post("/db/alerts/unmute", data={"alert": alert.name}).status_code == 303
+    role = Role.VIEWER
+    assert client.post("/db/alerts/mute", data={"alert": alert.name}).status_code == 403
+    assert 'action="/db/alerts/' not in client.get("/db/").text
+    assert [one.who for one in pilot.activity(1, 10).activities] == ["anna", "anna"]
+
+
+def test_a_click_on_the_heatmap_shows_what_took_so_long(open_: Open, engine: sa.Engine) -> None:
+    client = open_()
+    _run(engine, "SELECT count(*) FROM orders")
+    now = int(time.time())
+    slower = client.get(f"/db/queries?at={now - 3000}&step=6000&band=8").text
+    assert "from 3.0 s to ∞" in slower
+    assert "FROM orders" not in slower
+    pages = [client.get(f"/db/queries?at={now - 3000}&step=6000&band={band}").text for band in range(9)]
+    assert any("FROM orders" in page for page in pages)
+    assert client.get("/db/queries?band=9").status_code == 422

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from dbpilot.pool.sample import PoolSample
 from dbpilot.reports.pool import PoolHistory, ProcessSample
 from dbpilot.reports.queries import QueryStats, query_stats
 from dbpilot.reports.ranking import p95_of, ranked_by, ranked_by_p95
-from dbpilot.reports.search import SeenPlan
+from dbpilot.reports.search import QueryFilter, SeenPlan, wanted_ids
 from dbpilot.web.pages.attention import short
 from dbpilot.web.pages.charts import wait_heat
 from dbpilot.web.pages.drawing import meter, sparkline
@@ -219,3 +220,20 @@ def test_of_waits_that_nobody_saw_there_is_no_heat() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     heat = wait_heat(PoolHistory(now - timedelta(days=7), now, [], None))
     assert not any(map(any, heat["cells"]))
+
+
+def _ran(*durations_s: float) -> Tally:
+    tally = Tally()
+    for duration_s in durations_s:
+        tally.add(datetime(2026, 1, 1, tzinfo=UTC), duration_s, 0.0, 1, None, 1.0)
+    return tally
+
+
+@pytest.mark.parametrize(
+    ("took_s", "found"),
+    [((0.0, 0.001), ["fast"]), ((0.01, 0.03), ["both"]), ((3.0, math.inf), ["both", "slow"]), ((0.1, 0.3), [])],
+)
+def test_a_cell_of_the_heatmap_leads_to_what_took_so_long(took_s: tuple[float, float], found: list[str]) -> None:
+    tallies = {"fast": _ran(0.0004, 0.0005), "both": _ran(0.02, 9.0), "slow": _ran(4.0), "idle": Tally()}
+    wanted = QueryFilter(took_s=took_s)
+    assert sorted(wanted_ids(tallies, wanted, dict, lambda _: set())) == found

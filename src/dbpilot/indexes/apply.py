@@ -327,13 +327,26 @@ class Applier:
     def _made(self, session: Session, entry: Entry, explains: Explains | None) -> Outcome:
         change = entry.change
         if change.act == "create":
-            slowest_s = max((promise.mean_s or 0.0 for promise in change.promises if promise.ratio < 1), default=0.0)
-            self._runner.persistently(
-                session, entry.ddl[0], lambda: self._sweep(session, entry), builds=True, statement_s=slowest_s
-            )
+            self._persistently(session, entry, entry.ddl[0], lambda: self._sweep(session, entry), builds=True)
             return self._switched_on(session, entry, explains)
-        self._runner.persistently(session, entry.ddl[0])
+        self._persistently(session, entry, entry.ddl[0])
         return self._gone(session, entry)
+
+    def _persistently(
+        self,
+        session: Session,
+        entry: Entry,
+        statement: str,
+        after_failure: Callable[[], object] | None = None,
+        *,
+        may_end: bool = True,
+        builds: bool = False,
+    ) -> None:
+        """As the runner does, and at last as patient as those are used to be who read the table."""
+        used_to_s = max((promise.mean_s or 0.0 for promise in entry.change.promises), default=0.0)
+        self._runner.persistently(
+            session, statement, after_failure, may_end=may_end, builds=builds, statement_s=used_to_s
+        )
 
     def _switched_on(self, session: Session, entry: Entry, explains: Explains | None = None) -> Outcome:
         """The index that is there is known to the optimizer, in use, and watched from now on."""
@@ -342,7 +355,7 @@ class Applier:
         self._analyzed(session, index)
         present = self._present(session, change)
         if present is not None and present.ignored:
-            self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=False))
+            self._persistently(session, entry, self._ddl.hide(dialect, index, hidden=False))
         unused = self._unused(change, explains)
         if unused is not None:
             return self._reverted(session, entry, unused, entry.who)
@@ -424,7 +437,7 @@ class Applier:
 
     def _dropped_again(self, session: Session, entry: Entry, present: Index | None, why: str) -> Outcome:
         if present is not None and not present.valid:  # PostgreSQL had begun to take it away
-            self._runner.persistently(session, entry.ddl[0])
+            self._persistently(session, entry, entry.ddl[0])
             present = None
         if present is None or present.ignored:
             return self._gone(session, entry)
@@ -441,7 +454,7 @@ class Applier:
         if present is None or index.table is None or not self._is_ours(present, change):
             return
         if change.name in self._ddl.broken(session.connection, index.table) or (present.valid and not wanted):
-            self._runner.persistently(session, self._ddl.drop(session.dialect, index), may_end=False)
+            self._persistently(session, entry, self._ddl.drop(session.dialect, index), may_end=False)
 
     def _is_ours(self, present: Index, change: Change) -> bool:
         """Nobody else made an index of that name in the meantime: it is the one that the ledger speaks of."""
@@ -461,7 +474,7 @@ class Applier:
         present = self._present(session, entry.change)
         if entry.change.act == "create" and present is not None and present.ignored:  # as a trial that died left it
             index = named(entry.change.table, entry.change.name, self._schema)
-            self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=False))
+            self._persistently(session, entry, self._ddl.hide(session.dialect, index, hidden=False))
         undo = entry.again if entry.change.act == "drop" else None
         entry = session.ledger.advance(entry, "kept", why, self._clock.now(), undo=undo)
         self._tell(Activity("dbpilot", f"kept: {_words(entry.change)}", why, entry.undo))
@@ -476,7 +489,7 @@ class Applier:
             if reason is not None:
                 return self._reverted(session, entry, reason, "dbpilot")
             index = named(entry.change.table, entry.change.name, self._schema)
-            self._runner.persistently(session, self._ddl.drop(session.dialect, index))
+            self._persistently(session, entry, self._ddl.drop(session.dialect, index))
         return self._kept(session, entry, why)
 
     def _reverted(self, session: Session, entry: Entry, why: str, who: str, verdict: Verdict | None = None) -> Outcome:
@@ -495,14 +508,14 @@ class Applier:
                 return _outcome(entry, f"{why}; an index in whose place {change.name} serves could not be put back yet")
             if present is not None and self._is_ours(present, change):
                 if self._hides() is None and not present.ignored:  # at once, whatever the drop has to wait for
-                    self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=True), may_end=False)
-                self._runner.persistently(session, self._ddl.drop(dialect, index), may_end=False)
+                    self._persistently(session, entry, self._ddl.hide(dialect, index, hidden=True), may_end=False)
+                self._persistently(session, entry, self._ddl.drop(dialect, index), may_end=False)
         elif present is not None and present.ignored:
-            self._runner.persistently(session, self._ddl.hide(dialect, index, hidden=False), may_end=False)
+            self._persistently(session, entry, self._ddl.hide(dialect, index, hidden=False), may_end=False)
         elif present is None or not present.valid:
             if present is not None:
-                self._runner.persistently(session, self._ddl.drop(dialect, index), may_end=False)
-            self._runner.persistently(session, entry.again or entry.undo, may_end=False, builds=True)
+                self._persistently(session, entry, self._ddl.drop(dialect, index), may_end=False)
+            self._persistently(session, entry, entry.again or entry.undo, may_end=False, builds=True)
         return _outcome(session.ledger.advance(entry, "reverted", why, self._clock.now()))
 
     def _served_by(self, session: Session, entry: Entry) -> list[Entry]:

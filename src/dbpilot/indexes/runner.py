@@ -37,10 +37,10 @@ class Manners:
     """Of these each waits twice as long as the one before: a table that slow statements read all the time is never free
     for an instant."""
     desperate_attempts: int = 2
-    used_to: float = 3.0
-    most_lock_wait_s: float = 20.0
-    """The very last of them wait so many times as long as the statements take that the change is for, for who reads the
-    table then is used to that; but no longer than this."""
+    used_to: float = 6.0
+    most_lock_wait_s: float = 30.0
+    """The very last of them wait so many times as long as the slowest statement on the table takes on the average, for
+    who reads it is used to that; but no longer than this."""
     patience_s: float = 20.0
     """So long a statement of ours waits where nobody waits behind it."""
     builds: int = 10
@@ -66,7 +66,7 @@ class Manners:
 
     def wait_s(self, attempts_left: int, statement_s: float) -> float:
         """So long others may wait behind an attempt after which there are so many; ``statement_s``: what the slowest
-        statement takes that the change is for."""
+        statement on the table takes."""
         usual_s = self.lock_wait_s * float(2 ** max(0, self.last_attempts - attempts_left))
         if attempts_left >= self.desperate_attempts:
             return usual_s
@@ -157,7 +157,7 @@ class Runner:
             after_failure: what is to be done before the next attempt.
             may_end: whether a wish for an end is heard meanwhile; not where something is put right.
             builds: whether it takes long, rather than an instant.
-            statement_s: what the slowest statement takes that it is for.
+            statement_s: what the slowest statement on the table takes.
 
         Raises:
             CancelledError: somebody asked for an end.

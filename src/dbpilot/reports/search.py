@@ -24,6 +24,8 @@ class QueryFilter:
     callsite: str | None = None
     """Somewhere in a line of code, a function or a route that ran it."""
     having: Having | None = None
+    took_s: tuple[float, float] | None = None
+    """Executions that took longer than the one and at most the other, some of which there must be."""
 
     @property
     def by_name(self) -> bool:
@@ -93,7 +95,7 @@ def wanted_ids(
     special: Callable[[str], set[str]],
 ) -> list[str]:
     """The patterns that are wanted, in no order; texts, plans and repetitions are asked for only where they matter."""
-    ids = list(tallies)
+    ids = [id_ for id_, tally in tallies.items() if _took(tally, wanted.took_s)]
     if wanted.having == "errors":
         ids = [id_ for id_ in ids if tallies[id_].failed]
     elif wanted.having == "slow":
@@ -124,3 +126,13 @@ def reads_a_whole_table(plan: Mapping[str, Any]) -> bool:
 
 def _origins(pattern: Pattern) -> str:
     return " ".join(f"{one.callsite} {one.function} {one.route or ''}" for one in pattern.sources).lower()
+
+
+def _took(tally: Tally, took_s: tuple[float, float] | None) -> bool:
+    """Whether an execution took so long."""
+    if took_s is None:
+        return True
+    least_s, most_s = took_s
+    calls = sum(tally.histogram.counts)
+    below = tally.histogram.at_most(least_s) if least_s else 0
+    return (calls if most_s == float("inf") else tally.histogram.at_most(most_s)) > below

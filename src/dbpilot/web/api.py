@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 
+from dbpilot.alerts import LONGEST_MUTE, Mute
 from dbpilot.dialects.base import Identity
 from dbpilot.export.catalogue import Scope
 from dbpilot.export.prometheus import Exposition
@@ -41,6 +42,12 @@ MAY_LOOK: Final = problems(401, 403, 422, 429)
 Hours = Annotated[float, Query(gt=0, le=MAX_HOURS, description="How far back to look, in hours.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many entries.")]
 Order = Annotated[StatsOrder, Query(description="The figure that ranks the patterns, highest first.")]
+AlertId = Annotated[
+    str, Path(pattern=r"^[a-z_]{1,40}:[A-Za-z0-9._-]{1,200}$", description="``kind:key``, as ``GET alerts`` says them.")
+]
+MuteHours = Annotated[
+    float, Query(gt=0, le=LONGEST_MUTE.total_seconds() / 3600, description="For how long nobody is told.")
+]
 RequestId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="As ``X-Request-ID`` said it.")]
 
 
@@ -153,7 +160,20 @@ def _add_watching(router: APIRouter, pilot: Autopilot) -> None:
     @router.get("/alerts", summary="What deserved attention")
     def alerts(place: From, hours: Hours = 24, limit: Limit = 100) -> AlertPage:
         """Alerts of the last hours and open ones, the latest first, and how telling of them goes."""
-        return place.page(AlertPage, lambda most, _: pilot.alerts(hours, most), limit)
+        return place.page(AlertPage, lambda most, until: pilot.alerts(hours, most, until=until), limit)
+
+    @router.post("/alerts/{alert_id}/mute", summary="Do not tell of an alert for a while", responses=problems(404))
+    def mute(by: Operator, alert_id: AlertId, hours: MuteHours = 4) -> Mute:
+        """Nobody is told of it until then, by any process that shares the history; what goes on after that is told of.
+
+        It is still counted, and shown.
+        """
+        return pilot.mute_alert(alert_id, hours, by.name)
+
+    @router.post("/alerts/{alert_id}/unmute", summary="Tell of an alert again", responses=problems(404))
+    def unmute(by: Operator, alert_id: AlertId) -> Mute:
+        """What goes on is told of within a minute. 404 where the alert is not muted."""
+        return pilot.unmute_alert(alert_id, by.name)
 
     @router.get("/activity", summary="What was done, and by whom")
     def activity(place: From, hours: Hours = 24 * 7, limit: Limit = 100) -> ActivityPage:

@@ -37,6 +37,9 @@ class Sentence:
     since: datetime | None = None
     detail: str | None = None
     """The same in the library's own words."""
+    alert: str | None = None
+    """The alert's name, where it is one."""
+    muted_until: datetime | None = None
 
 
 def of_alerts(t: Words, alerts: Iterable[Alert], patterns: Mapping[str, Pattern]) -> list[Sentence]:
@@ -52,7 +55,8 @@ def of_alert(t: Words, alert: Alert, patterns: Mapping[str, Pattern]) -> Sentenc
         value, threshold = _figure(alert.kind, alert.value), _figure(alert.kind, alert.threshold)
         said = t(key, query=_short(alert, patterns), value=value, threshold=threshold)
     page = f"queries/{alert.pattern_id}" if alert.pattern_id else "pool"
-    return Sentence(LEVELS[alert.severity], said, page, alert.since, alert.message)
+    level: Level = "blue" if alert.muted_until else LEVELS[alert.severity]
+    return Sentence(level, said, page, alert.since, alert.message, alert.name, alert.muted_until)
 
 
 def of_watching(t: Words, watching: Watching, *, running: bool) -> list[Sentence]:

@@ -144,7 +144,8 @@ def wait_chart(t: Words, history: PoolHistory, marks: Sequence[Mark] = ()) -> Ch
 
 
 def heat_spec(report: TimelineReport, links: Sequence[str]) -> dict[str, Any]:
-    """The heatmap: a column per step, a row per band of latency, and where a click on a column leads."""
+    """The heatmap: a column per step, a row per band of latency, and where a click leads: the address
+    of a column, and there ``band``, the number of the row."""
     bands = len(report.bands_s) + 1
     return {
         "x": [round(point.start.timestamp()) for point in report.points],

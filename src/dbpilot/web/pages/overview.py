@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
 from dbpilot.reports.cleanup import CLEANUP, runs_of
@@ -13,8 +13,9 @@ from dbpilot.reports.indexes import IndexReport
 from dbpilot.reports.pool import PoolHistory, PoolReport
 from dbpilot.reports.timeline import Point, TimelineReport
 from dbpilot.unsupported import Unsupported
+from dbpilot.web.access import Caller, requires
 from dbpilot.web.pages import attention, charts, figures
-from dbpilot.web.pages.site import USUAL_H, Hours, Site, View, shown, view_of
+from dbpilot.web.pages.site import USUAL_H, Form, Hours, Site, View, first, gone_to, shown, view_of
 from dbpilot.web.pages.words import Words
 
 POINTS: Final = 180
@@ -23,6 +24,9 @@ SHOWN_ALERTS: Final = 100
 SHOWN_MARKS: Final = 40
 NOTABLE_ERRORS: Final = 0.001
 """The share of failed calls from which on the figure is coloured."""
+MUTED_H: Final = 8.0
+"""A working day; who wants another time asks the API."""
+By = Annotated[Caller, Depends(requires("operator"))]
 A_YEAR_H: Final = 24 * 366
 
 
@@ -44,6 +48,16 @@ def add_overview(router: APIRouter, site: Site, clock: Callable[[], datetime]) -
     @router.get("/", name="dbpilot_overview")
     def overview(request: Request, hours: Hours = USUAL_H) -> HTMLResponse:
         return _page(view_of(site, request, clock()), hours)
+
+    @router.post("/alerts/mute")
+    def mute(request: Request, form: Form, by: By) -> Response:
+        site.pilot.mute_alert(first(form, "alert"), MUTED_H, by.name)
+        return gone_to(view_of(site, request, clock()), "overview", said="muted")
+
+    @router.post("/alerts/unmute")
+    def unmute(request: Request, form: Form, by: By) -> Response:
+        site.pilot.unmute_alert(first(form, "alert"), by.name)
+        return gone_to(view_of(site, request, clock()), "overview", said="unmuted")
 
 
 def _page(view: View, hours: float) -> HTMLResponse:

@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from dbpilot.pilot import StatsOrder
 from dbpilot.reports.search import Having, QueryFilter, QueryList
+from dbpilot.reports.timeline import BANDS_S
 from dbpilot.web.pages.attention import short
 from dbpilot.web.pages.site import MAX_HOURS, USUAL_H, Hours, Site, View, shown, view_of
 
@@ -35,10 +36,12 @@ def add_queries(router: APIRouter, site: Site, clock: Callable[[], datetime]) ->
         start: Annotated[int, Query(ge=0, le=100_000)] = 0,
         at: Annotated[int, Query(ge=0, le=2**40)] = 0,
         step: Annotated[int, Query(ge=1, le=MAX_HOURS * 3600)] = 60,
+        band: Annotated[int | None, Query(ge=0, le=len(BANDS_S))] = None,
     ) -> HTMLResponse:
         view = view_of(site, request, clock())
         having = cast("Having", has) if has in get_args(Having) else None
-        wanted = QueryFilter(q or None, table or None, verb or None, callsite or None, having)
+        took_s = None if band is None else _band(band)
+        wanted = QueryFilter(q or None, table or None, verb or None, callsite or None, having, took_s)
         order = next((one for one in ORDERS if one == sort), ORDERS[0])
         between = _between(at, step) if at else None
         found = site.pilot.search(hours, PER_PAGE, wanted, order, start, between)
@@ -60,6 +63,12 @@ def add_queries(router: APIRouter, site: Site, clock: Callable[[], datetime]) ->
             courses=_courses(site, view, found, ids, between),
             short=short,
         )
+
+
+def _band(number: int) -> tuple[float, float]:
+    """The bounds of a band of the heatmap."""
+    bounds_s = (0.0, *BANDS_S, float("inf"))
+    return bounds_s[number], bounds_s[number + 1]
 
 
 def _between(at: int, step: int) -> tuple[datetime, datetime]:

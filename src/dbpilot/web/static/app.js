@@ -162,7 +162,7 @@
       return c >= 0 && c < columns && r >= 0 && r < rows ? [c, r] : null;
     };
     canvas.style.cursor = spec.links.length ? "pointer" : "default";
-    canvas.onclick = (event) => { const at = place(event); if (at && spec.links[at[0]]) location.href = spec.links[at[0]]; };
+    canvas.onclick = (event) => { const at = place(event); if (at && spec.links[at[0]]) location.href = `${spec.links[at[0]]}&band=${at[1]}`; };
     canvas.onmousemove = (event) => {
       let tip = element.querySelector(".tip");
       const at = place(event);
