@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -241,7 +241,10 @@ def _archived(site: Site, database: Built, pace: Pace) -> Archived:
 
 def figures(found: Sequence[Found]) -> Iterator[Figure]:
     """What was promised first, the worst of all databases; then each database."""
-    yield from _promised(found)
+    scale = found[0].database.scale
+    said = "" if scale == 1 else f" (measured at {scale:g} of production size)"
+    for figure in _promised(found):
+        yield replace(figure, goal=f"{figure.goal}{said}")
     for one in found:
         yield from _of_database(one)
 

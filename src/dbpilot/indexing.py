@@ -277,11 +277,11 @@ class Indexing:
         """
         applier = self._applier()
         outcomes = applier.recover()
-        for entry in applier.entries("watching"):
+        entries = applier.entries()
+        for entry in (one for one in entries if one.state == "watching"):
             before = self._timings(entry.began - BEFORE, entry.began)
             after = self._timings(entry.changed, self._clock.now())
-            touched = [promise.pattern_id for promise in entry.change.promises]
-            drift = drift_of(before, after, touched, manners_of(self._config).rule)
+            drift = drift_of(before, after, _touched(entries, entry.began - BEFORE), manners_of(self._config).rule)
             outcomes.append(applier.settle(entry.id, before, after, drift=drift))
         self._is_old = self._is_old or any(outcome.step != "watching" for outcome in outcomes)
         return outcomes
@@ -552,6 +552,11 @@ def first_seen(events: Sequence[Event]) -> dict[str, datetime]:
         there = names if there is None else there & names
         found |= dict.fromkeys(there, event.at)
     return found
+
+
+def _touched(entries: Sequence[Entry], since: datetime) -> set[str]:
+    """The patterns about which a change was made since then: how long they take says nothing of everybody else."""
+    return {promise.pattern_id for entry in entries if entry.began >= since for promise in entry.change.promises}
 
 
 def _uses(catalog: Catalog) -> dict[str, int]:

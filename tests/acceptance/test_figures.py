@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import REPOSITORY, part
+from tests.support import REPOSITORY
 
 
 def _figure(name: str) -> dict[str, Any]:
@@ -14,7 +14,6 @@ def _figure(name: str) -> dict[str, Any]:
     return figure
 
 
-@part("figures")
 @pytest.mark.parametrize(
     "name",
     [

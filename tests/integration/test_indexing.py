@@ -30,7 +30,8 @@ from dbpilot.history.store import INDEX_SEEN, Batch, Event, MemoryStore
 from dbpilot.indexes import Recommended
 from dbpilot.indexes.apply import Applier, Explains, Outcome
 from dbpilot.indexes.changes import Promise, create
-from dbpilot.indexing import ACTIVITY, INDEXES, first_seen, manners_of
+from dbpilot.indexes.ledger import Entry
+from dbpilot.indexing import ACTIVITY, INDEXES, _touched, first_seen, manners_of
 from dbpilot.reports.indexes import ChangeReport, StepReport
 from dbpilot.web.api import make_api
 from tests.contract.probe import ASYNC_DRIVERS
@@ -260,6 +261,16 @@ def test_the_page_on_indexes_lists_every_setting() -> None:
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", section, re.MULTILINE)) == {
         name.upper() for name in IndexesConfig.model_fields
     }
+
+
+def test_what_other_changes_made_faster_is_not_taken_for_the_drift_of_everybody() -> None:
+    def entry(number: int, pattern: str, days_ago: int) -> Entry:
+        change = create(NewIndex("t", (Key("a"),)), f"ix{number}", "it was advised", promises=(Promise(pattern, 0.1),))
+        began = NOW - timedelta(days=days_ago)
+        return Entry(number, change, "kept", (), "", "me", began, began, None, None)
+
+    entries = [entry(1, "long ago", 3), entry(2, "another's", 0), entry(3, "its own", 0)]
+    assert _touched(entries, NOW - timedelta(days=1)) == {"another's", "its own"}
 
 
 def test_first_seen_is_the_beginning_of_an_unbroken_presence() -> None:
