@@ -38,14 +38,12 @@ is asked before that."""
 POOL_REVIEW_S: Final = 15
 ANALYSIS_S, JUDGED_S, CANCELLED_S = 900.0, 1200.0, 300.0
 PICTURE: Final = Path(__file__).parents[1] / "docs" / "images" / "pool-under-load.svg"
-PICTURE_TITLE: Final = "Connections of the application: the pool's size (line) and those in use (area)"
+PICTURE_TITLE: Final = "Connections of the application: the pool's size (line), the most in use, by the minute (area)"
 MEAN_GOAL, SLOW_GOAL, SCORE_GOAL = 0.5, 0.10, 80.0
 AS_GOOD: Final = 1.1
 """Two runs of the same differ by this much."""
 MIB: Final = 2**20
 BY_HAND: Final = "recommended"
-ROUNDS: Final = 2
-"""dbpilot is asked once more after its first advice was followed: what else there is, and what could not be done."""
 PROMISED: Final = (
     ("news by symbol", ("news by symbol",), 100),
     ("technical-analysis data", ("technical-analysis data",), 200),
@@ -71,6 +69,8 @@ class Pace:
     watched_s: float
     verified_s: float
     archived_s: float
+    rounds: int = 2
+    """How often dbpilot is asked: what else there is once its advice was followed, and what could not be done."""
     seed: int = SEED
 
 
@@ -209,7 +209,7 @@ def _advised(url: sa.URL, var: Path, database: Built, pace: Pace) -> tuple[list[
         using(_task(site, database, pace), site.environment),
     ):
         changes: list[dict[str, Any]] = []
-        for _ in range(ROUNDS):
+        for _ in range(pace.rounds):
             time.sleep(pace.watched_s)
             steps = site.indexes(time.time(), ANALYSIS_S + pace.watched_s).steps
             taken = [step for step in steps if step["safe"] and step["why"] != BY_HAND]

@@ -187,12 +187,13 @@ def _await_ready(process: "subprocess.Popen[str]") -> None:
 
 def _end(process: "subprocess.Popen[str]") -> int:
     assert process.stdin is not None
-    process.stdin.close()
-    try:
-        return process.wait(END_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
+    with process:
+        process.stdin.close()
+        try:
+            return process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
 
 
 def _read(file: Path) -> list[Done]:

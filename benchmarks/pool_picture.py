@@ -7,7 +7,7 @@ from typing import Any, Final
 
 Samples = Sequence[Mapping[str, Any]]
 
-WIDTH, PANEL, LEFT, RIGHT, TOP = 820, 190, 44, 16, 34
+WIDTH, PANEL, LEFT, RIGHT, TOP = 820, 190, 44, 16, 50
 FOOT: Final = 30
 STYLE: Final = """
     text { fill: #57606a; font-size: 12px; }
@@ -39,7 +39,7 @@ def picture(pools: Mapping[str, Samples], what: str) -> str:
 
 
 def _panel(name: str, samples: Samples, top: int) -> Iterator[str]:
-    yield f'  <text x="{LEFT + 6}" y="{top + 16}">{escape(name)}</text>'
+    yield f'  <text x="{LEFT}" y="{top - 6}">{escape(name)}</text>'
     yield f'  <rect class="frame" x="{LEFT}" y="{top}" width="{WIDTH - LEFT - RIGHT}" height="{PANEL - FOOT}"/>'
     if not samples:
         return

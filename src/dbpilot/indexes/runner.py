@@ -38,7 +38,7 @@ class Manners:
     for an instant."""
     desperate_attempts: int = 2
     used_to: float = 6.0
-    most_lock_wait_s: float = 30.0
+    most_lock_wait_s: float = 10.0
     """The very last of them wait so many times as long as the slowest statement on the table takes on the average, for
     who reads it is used to that; but no longer than this."""
     patience_s: float = 20.0
