@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Final
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
@@ -29,9 +30,11 @@ Daily prices, news and technical signals.
 - Errors are problem details (RFC 9457, `application/problem+json`).
 """
 
-AT_ONCE: Final = 30
-"""Requests of the market that are under way together. Of the forty threads that Starlette has, some are left for pages:
-see :class:`InTurn`."""
+AT_ONCE: Final = 60
+"""Requests of the market that are under way together; more than the pool has connections, so that who waits for one is
+seen to."""
+SPARE_THREADS: Final = 20
+"""So many threads are left when each of these requests waits in one."""
 
 LANDING: Final = """<!doctype html>
 <html lang="en">
@@ -61,9 +64,11 @@ class InTurn:
     def __init__(self, app: ASGIApp, at_once: int) -> None:
         self._app = app
         self._turns = Semaphore(at_once)
+        self._threads = at_once + SPARE_THREADS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(("/api/market/", "/healthz")):
+            to_thread.current_default_thread_limiter().total_tokens = self._threads
             async with self._turns:
                 await self._app(scope, receive, send)
         else:
