@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -261,9 +262,13 @@ def _promised(found: Sequence[Found]) -> Iterator[Figure]:
     worst = min(scores[f"{_kind(one)}, advised"] for one in found)
     yield Figure("index score", worst, "of 100", scores, f"at least {SCORE_GOAL:g}", worst >= SCORE_GOAL)
     for name, routes, most_ms in PROMISED:
-        p95 = _all(found, lambda run, routes=routes: quantile_ms(run.of(*routes), 0.95))  # type: ignore[misc]
+        p95 = _all(found, partial(_p95_ms, routes))
         worst = max(p95[f"{_kind(one)}, advised"] for one in found)
         yield Figure(name, worst, "ms", p95, f"p95 at most {most_ms} ms", worst <= most_ms)
+
+
+def _p95_ms(routes: Sequence[str], run: Run) -> float:
+    return quantile_ms(run.of(*routes), 0.95)
 
 
 def _all(found: Sequence[Found], value: Callable[[Run], float]) -> dict[str, float]:

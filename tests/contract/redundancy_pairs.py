@@ -6,7 +6,7 @@ break is stated, and tried: a plan gets worse, a statement fails, a rule is lost
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from dbpilot.sql.predicates import Sort, TableUse
 
@@ -117,7 +117,7 @@ def one(*names: str) -> tuple[frozenset[str], ...]:
     return (frozenset(names),)
 
 
-EVERYWHERE = ("mariadb", "postgresql", "sqlite")
+EVERYWHERE: tuple[Database, ...] = ("mariadb", "postgresql", "sqlite")
 FIRST = "SELECT * FROM t ORDER BY {} LIMIT 5"
 FIND = "SELECT * FROM t WHERE {}"
 
@@ -126,8 +126,8 @@ def _plain(database: Database) -> Iterable[Pair]:
     """What is the same everywhere."""
     by_a, by_ab = FIND.format("a = 3"), FIND.format("a = 3 AND b = 4")
 
-    def pair(name: str, made: str, why: str, **more: object) -> Pair:
-        return Pair(database, name, tuple(made.split("; ")), why, **more)  # type: ignore[arg-type]
+    def pair(name: str, made: str, why: str, **more: Any) -> Pair:
+        return Pair(database, name, tuple(made.split("; ")), why, **more)
 
     yield pair("duplicate", "x(a); y(a)", "the same twice", go=one("x", "y"), asks=(by_a,))
     yield pair("duplicate of two columns", "x(a, b); y(a, b)", "the same twice", go=one("x", "y"), asks=(by_a, by_ab))
@@ -224,8 +224,8 @@ def _foreign(database: Database) -> Iterable[Pair]:
 
 
 def _mariadb() -> Iterable[Pair]:
-    def pair(name: str, made: str, why: str, **more: object) -> Pair:
-        return Pair("mariadb", name, tuple(made.split("; ")), why, **more)  # type: ignore[arg-type]
+    def pair(name: str, made: str, why: str, **more: Any) -> Pair:
+        return Pair("mariadb", name, tuple(made.split("; ")), why, **more)
 
     yield from _foreign("mariadb")
     yield pair(
@@ -384,8 +384,8 @@ def _mariadb() -> Iterable[Pair]:
 
 
 def _postgresql() -> Iterable[Pair]:
-    def pair(name: str, made: str, why: str, **more: object) -> Pair:
-        return Pair("postgresql", name, tuple(made.split("; ")), why, **more)  # type: ignore[arg-type]
+    def pair(name: str, made: str, why: str, **more: Any) -> Pair:
+        return Pair("postgresql", name, tuple(made.split("; ")), why, **more)
 
     by_a, by_c = FIND.format("a = 3"), FIND.format("c = 3")
     yield from _foreign("postgresql")
@@ -604,8 +604,8 @@ def _postgresql() -> Iterable[Pair]:
 
 
 def _sqlite() -> Iterable[Pair]:
-    def pair(name: str, made: str, why: str, **more: object) -> Pair:
-        return Pair("sqlite", name, tuple(made.split("; ")), why, **more)  # type: ignore[arg-type]
+    def pair(name: str, made: str, why: str, **more: Any) -> Pair:
+        return Pair("sqlite", name, tuple(made.split("; ")), why, **more)
 
     by_a = FIND.format("a = 3")
     yield pair(
@@ -726,7 +726,7 @@ def _sqlite() -> Iterable[Pair]:
 
 
 PAIRS = (
-    *(pair for database in EVERYWHERE for pair in _plain(database)),  # type: ignore[arg-type]
+    *(pair for database in EVERYWHERE for pair in _plain(database)),
     *_mariadb(),
     *_postgresql(),
     *_sqlite(),

@@ -49,7 +49,7 @@ def bare(table: sa.Table) -> sa.Table:
 
 
 def asked(text: str, known: Catalog) -> Predicates:
-    found = predicates_of(text, known.dialect, known.columns, known.schema)  # type: ignore[arg-type]
+    found = predicates_of(text, known.dialect, known.columns, known.schema)
     assert found is not None
     return found
 
@@ -278,7 +278,7 @@ VALUES: list[tuple[sa.types.TypeEngine[Any], list[Any]]] = [
     (sa.Double(), [1.5, -1e-7, 1e20]),
     (sa.Boolean(), [True, False]),
     (sa.Date(), [date(2024, 2, 29)]),
-    (sa.DateTime(), [datetime(2024, 2, 29, 13, 5, 7)]),  # noqa: DTZ001
+    (sa.DateTime(), [datetime(2024, 2, 29, 13, 5, 7)]),  # noqa: DTZ001 - the column has no time zone
     (sa.LargeBinary(), [b"", b"\x00\xff'\\"]),
     (
         sa.String(100),
@@ -307,7 +307,7 @@ def test_a_literal_is_read_back_as_the_value_that_it_was(engine: sa.Engine) -> N
         table.create(engine)
         with engine.begin() as connection:
             for place, value in enumerate([*values, None]):
-                text = filled(f"INSERT INTO {table.name} (n, v) VALUES (?, ?)", kind, [place, value])  # type: ignore[arg-type]
+                text = filled(f"INSERT INTO {table.name} (n, v) VALUES (?, ?)", kind, [place, value])  # type: ignore[arg-type]  # one of the names
                 send(connection, text)
             rows = connection.execute(sa.select(table.c.v).order_by(table.c.n)).scalars().all()
         assert rows == [*values, None]

@@ -508,7 +508,7 @@ def test_a_column_is_told_as_it_is(request: pytest.FixtureRequest, kind: str) ->
         ("bool", [True, False]),
         ("text", ["a,b", 'q"{}\\', "NULL", "", "비밀"]),
         ("date", [date(2024, 2, 29), date(1, 1, 1)]),
-        ("timestamp", [datetime(2024, 2, 29, 1, 2, 3, 456), datetime(1999, 1, 1)]),  # noqa: DTZ001
+        ("timestamp", [datetime(2024, 2, 29, 1, 2, 3, 456), datetime(1999, 1, 1)]),  # noqa: DTZ001 - without a zone
         ("timestamptz", [datetime(2024, 2, 29, 1, 2, 3, tzinfo=UTC)]),
         ("uuid", [UUID("6f9619ff-8b86-d011-b42d-00cf4fc964ff")]),
     ],
@@ -545,7 +545,7 @@ def test_histograms_of_mariadb_cut_the_values_into_equal_parts(mariadb: sa.Engin
     middle = a.bounds[len(a.bounds) // 2]
     assert (a.bounds[0], a.bounds[-1]) == (1, 16_000_000)
     assert middle == pytest.approx(4_000_000, rel=0.2), "half of the squares are below"
-    assert (d.bounds[0], d.bounds[-1]) == (datetime(2024, 1, 1, 1), datetime(2024, 6, 15, 16))  # noqa: DTZ001
+    assert (d.bounds[0], d.bounds[-1]) == (datetime(2024, 1, 1, 1), datetime(2024, 6, 15, 16))  # noqa: DTZ001 - as above
     assert (m.bounds[0], m.bounds[-1]) == (Decimal("0.13"), Decimal("500.00"))
     assert list(a.bounds) == sorted(a.bounds)
     if histogram == "JSON_HB":

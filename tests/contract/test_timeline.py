@@ -1,6 +1,6 @@
 """Every store tells the same course: cut into steps, the parts are what the whole is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -53,10 +53,11 @@ def _figures(tally: Tally) -> tuple[object, ...]:
     return *figures, round(tally.min_s, 9), tally.max_s, list(tally.histogram.items())
 
 
-def _whole(timeline: Timeline, of: Callable[[object], Tally]) -> Tally:
+def _whole(timeline: Timeline, id_: str | None = None) -> Tally:
+    """All steps together: of everything, or of one pattern."""
     total = Tally()
     for step in timeline.steps.values():
-        total.merge(of(step))
+        total.merge(step.total if id_ is None else step.patterns[id_])
     return total
 
 
@@ -71,9 +72,9 @@ def test_the_steps_add_up_to_the_whole(store: Store, clock: FakeClock, is_folded
     for tally in whole.values():
         total.merge(tally)
     assert timeline.step_s == 60
-    assert _figures(_whole(timeline, lambda step: step.total)) == _figures(total)  # type: ignore[attr-defined]
+    assert _figures(_whole(timeline)) == _figures(total)
     for id_ in (ONE, TWO):
-        assert _figures(_whole(timeline, lambda step: step.patterns[id_])) == _figures(whole[id_])  # type: ignore[attr-defined]  # noqa: B023
+        assert _figures(_whole(timeline, id_)) == _figures(whole[id_])
 
 
 def test_a_step_begins_where_its_length_says(store: Store, clock: FakeClock) -> None:

@@ -211,7 +211,7 @@ def test_the_values_of_an_execution_decide_however_often_it_is_asked(ask: Asks) 
     driver_takes = {"psycopg": ("state = %(s)s", lambda value: {"s": value}), "asyncpg": ("state = $1", lambda v: (v,))}
 
     def work(what_if: WhatIf) -> None:
-        place, parameters = driver_takes[what_if._connection.dialect.driver]  # type: ignore[attr-defined]
+        place, parameters = driver_takes[what_if._connection.dialect.driver]  # type: ignore[attr-defined]  # the role has none
         statement = f"SELECT count(amount) FROM orders WHERE {place}"
         for _ in range(8):
             rare = cost(what_if.cost(Query(statement, parameters(RARE)), [on("state")]))

@@ -62,7 +62,7 @@ def _news(folder: Path) -> Iterator[sa.Engine]:
     engine = sa.create_engine(f"sqlite:///{folder / 'news.sqlite3'}", poolclass=ResizableQueuePool)
     NEWS.metadata.create_all(engine)
     with engine.begin() as connection:
-        connection.execute(sa.insert(NEWS), [{"at": datetime(2001, 2, 3)}, {"at": datetime.now()}])  # noqa: DTZ001, DTZ005
+        connection.execute(sa.insert(NEWS), [{"at": datetime(2001, 2, 3)}, {"at": datetime.now()}])  # noqa: DTZ001, DTZ005 - naive, as the column
     yield engine
     engine.dispose()
 

@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from benchmarks.figures import PICTURE_TITLE, Pace, bench, conditions, figures
 from benchmarks.load import ROUTES
 from benchmarks.pool_picture import picture
@@ -38,7 +36,6 @@ def test_the_page_of_all_peers_shows_what_was_published() -> None:
     assert "\n".join(peers_table(RESULTS)) in PEERS.read_text(), "results were copied: python -m benchmarks.gather"
 
 
-@pytest.mark.skipif(not (RESULTS / "figures.json").exists(), reason="not measured yet")
 def test_the_page_says_under_which_conditions_the_figures_were_measured() -> None:
     page, document = PEERS.read_text(), json.loads((RESULTS / "figures.json").read_text())
     assert with_conditions(page, "figures", document) == page

@@ -338,7 +338,7 @@ def test_the_same_is_answered_as_json(engine: sa.Engine, open_: Open) -> None:
     from dbpilot.web.api import make_api
 
     client = open_()
-    pilot = client.app.state.pilot  # type: ignore[attr-defined]
+    pilot = client.app.state.pilot  # type: ignore[attr-defined]  # it is a FastAPI
     app = FastAPI()
     app.include_router(make_api(pilot), prefix="/api")
     _run(engine, "SELECT id FROM orders WHERE customer = 'c1'", times=3)

@@ -47,7 +47,7 @@ def index(*columns: str | Key, **facts: Any) -> Index:
 
 
 def asked(statement: str, known: Catalog) -> Predicates:
-    found = predicates_of(statement, known.dialect, known.columns)  # type: ignore[arg-type]
+    found = predicates_of(statement, known.dialect, known.columns)
     assert found is not None
     return found
 

@@ -284,7 +284,7 @@ class Prometheus:
         """It makes what it needs when it starts."""
         return []
 
-    def serve(self, home: Path, port: int, *, durable: bool, options: Mapping[str, str]) -> list[str]:  # noqa: ARG002
+    def serve(self, home: Path, port: int, *, durable: bool, options: Mapping[str, str]) -> list[str]:  # noqa: ARG002 - the role's
         """With exemplars; whatever is durable is thrown away with its folder."""
         settings = {
             "storage.tsdb.path": str(home / "data"),

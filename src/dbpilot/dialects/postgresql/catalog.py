@@ -125,7 +125,7 @@ TABLES: Final = text(
         count(*) FILTER (WHERE s.oid <> w.oid AND EXISTS (
             SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
             WHERE i.indrelid = s.oid AND NOT c.relispartition)) AS apart
-    FROM wanted w JOIN sizes s ON s.root = w.oid GROUP BY w.oid, w.name ORDER BY w.name"""  # noqa: S608
+    FROM wanted w JOIN sizes s ON s.root = w.oid GROUP BY w.oid, w.name ORDER BY w.name"""  # noqa: S608 - of our own texts
 )
 COLUMNS: Final = text(
     f"""WITH {WANTED}
@@ -144,7 +144,7 @@ COLUMNS: Final = text(
     LEFT JOIN pg_collation co ON co.oid = a.attcollation
     LEFT JOIN pg_stats s ON s.schemaname = CAST(:schema AS text) AND s.tablename = w.name AND s.attname = a.attname
         AND s.inherited = (w.relkind = 'p')
-    ORDER BY w.oid, a.attnum"""  # noqa: S608
+    ORDER BY w.oid, a.attnum"""  # noqa: S608 - of our own texts
 )
 INDEXES: Final = text(
     f"""WITH RECURSIVE {WANTED}, own AS (
@@ -174,7 +174,7 @@ INDEXES: Final = text(
     FROM own o JOIN pg_class c ON c.oid = o.indexrelid JOIN pg_am am ON am.oid = c.relam
     JOIN figures f ON f.root = o.indexrelid
     LEFT JOIN pg_constraint k ON k.conindid = o.indexrelid AND k.conrelid = o.indrelid AND k.contype IN ('p', 'u', 'x')
-    ORDER BY c.relname"""  # noqa: S608
+    ORDER BY c.relname"""  # noqa: S608 - of our own texts
 )
 """What differs from version to version (NULLS NOT DISTINCT, the time of the last use) is taken from a row as JSON."""
 KEYS: Final = text(
@@ -195,12 +195,12 @@ KEYS: Final = text(
         AND co.oid <> coalesce(a.attcollation, 100)
     LEFT JOIN pg_stats e ON i.indkey[k.n - 1] = 0 AND e.schemaname = CAST(:schema AS text)
         AND e.tablename = ic.relname AND e.attname = ka.attname AND NOT e.inherited
-    ORDER BY i.indexrelid, k.n"""  # noqa: S608
+    ORDER BY i.indexrelid, k.n"""  # noqa: S608 - of our own texts
 )
 """Of an expression the database keeps statistics by the index's name. 100 is the default collation's OID."""
 TOGETHER: Final = text(
     f"""WITH {WANTED} SELECT w.oid::bigint, e.n_distinct::text AS n_distinct FROM wanted w JOIN pg_stats_ext e
-        ON e.schemaname = CAST(:schema AS text) AND e.tablename = w.name AND e.n_distinct IS NOT NULL"""  # noqa: S608
+        ON e.schemaname = CAST(:schema AS text) AND e.tablename = w.name AND e.n_distinct IS NOT NULL"""  # noqa: S608 - of our own texts
 )
 FOREIGN_KEYS: Final = text(
     f"""WITH {WANTED}
@@ -213,7 +213,7 @@ FOREIGN_KEYS: Final = text(
         k.confdeltype::text AS on_delete, k.confupdtype::text AS on_update
     FROM wanted w JOIN pg_constraint k ON k.conrelid = w.oid AND k.contype = 'f' AND k.conparentid = 0
     JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace n ON n.oid = r.relnamespace
-    ORDER BY w.name, k.conname"""  # noqa: S608
+    ORDER BY w.name, k.conname"""  # noqa: S608 - of our own texts
 )
 """A key to a partitioned table has a twin for each partition, which tells nothing new."""
 
