@@ -68,7 +68,9 @@ class InTurn:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith(("/api/market/", "/healthz")):
-            to_thread.current_default_thread_limiter().total_tokens = self._threads
+            limiter = to_thread.current_default_thread_limiter()
+            if limiter.total_tokens < self._threads:
+                limiter.total_tokens = self._threads
             async with self._turns:
                 await self._app(scope, receive, send)
         else:

@@ -167,27 +167,35 @@ def added_up(blocks: Iterable[Block]) -> dict[str, Tally]:
         return {}
     frame = _Frame(some)
     total = frame.block
-    columns = zip(
-        total.sums.T.tolist(), total.least.tolist(), total.most.tolist(), total.last_seen.tolist(), strict=True
-    )
+    bounds = zip(total.least.tolist(), total.most.tolist(), total.last_seen.tolist(), strict=True)
+    columns = zip(total.ids.tolist(), total.sums.T.tolist(), bounds, strict=True)
     tallies = {}
-    for row, (number, (sums, least, most, last_seen)) in enumerate(zip(total.ids.tolist(), columns, strict=True)):
-        calls, slow, rows, total_s, fetch_s, first_row_s, wait_s = sums
-        tallies[_id(number)] = Tally(
-            int(calls),
-            int(slow),
-            int(rows),
-            total_s,
-            fetch_s,
-            first_row_s,
-            wait_s,
-            min_s=least,
-            max_s=most,
-            last_seen=datetime.fromtimestamp(last_seen, UTC),
-            errors=Counter(total.errors.get(row, ())),
-            histogram=LatencyHistogram(later=_Entries(frame, row)),
-        )
+    for row, (number, sums, its) in enumerate(columns):
+        histogram = LatencyHistogram(later=_Entries(frame, row))
+        tallies[_id(number)] = tally_of(sums, its, Counter(total.errors.get(row, ())), histogram)
     return tallies
+
+
+def tally_of(
+    sums: list[float], bounds: tuple[float, float, float], errors: Counter[str], histogram: LatencyHistogram
+) -> Tally:
+    """One row of a block; ``sums`` in the order of SUMS, ``bounds``: least, most, last seen."""
+    calls, slow, rows, total_s, fetch_s, first_row_s, wait_s = sums
+    least, most, last_seen = bounds
+    return Tally(
+        int(calls),
+        int(slow),
+        int(rows),
+        total_s,
+        fetch_s,
+        first_row_s,
+        wait_s,
+        min_s=least,
+        max_s=most,
+        last_seen=datetime.fromtimestamp(last_seen, UTC),
+        errors=errors,
+        histogram=histogram,
+    )
 
 
 def unpacked(stored: Iterable[bytes]) -> dict[str, Tally]:

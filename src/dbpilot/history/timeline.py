@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from dbpilot.history.block import OTHER_ID, OTHER_NUMBER, Block, Ids, block_of
+from dbpilot.history.block import OTHER_ID, OTHER_NUMBER, Block, Ids, block_of, tally_of
 from dbpilot.history.tally import LatencyHistogram, Tally
 
 MINUTE_S: Final = 60
@@ -89,7 +89,7 @@ def _total(block: Block) -> Tally:
     bounds = float(block.least.min()), float(block.most.max()), float(block.last_seen.max())
     totals = np.bincount(block.buckets, block.counts)
     hit = np.flatnonzero(totals)  # the block itself must not be kept: hundreds of them would stay in memory
-    return _tally(sums[:, 0].tolist(), bounds, errors, LatencyHistogram(later=_Entries(hit, totals[hit])))
+    return tally_of(sums[:, 0].tolist(), bounds, errors, LatencyHistogram(later=_Entries(hit, totals[hit])))
 
 
 def _some(block: Block, wanted: Ids) -> Iterable[tuple[int, Tally]]:
@@ -105,28 +105,7 @@ def _some(block: Block, wanted: Ids) -> Iterable[tuple[int, Tally]]:
     for place, (row, number, its) in enumerate(zip(rows.tolist(), numbers, bounds, strict=True)):
         entries = slice(ends[place] - lengths[place], ends[place])
         histogram = LatencyHistogram(later=_Entries(block.buckets[entries].copy(), block.counts[entries].copy()))
-        yield number, _tally(sums[place], its, Counter(block.errors.get(row, ())), histogram)
-
-
-def _tally(
-    sums: list[float], bounds: tuple[float, float, float], errors: Counter[str], histogram: LatencyHistogram
-) -> Tally:
-    calls, slow, rows, total_s, fetch_s, first_row_s, wait_s = sums
-    least, most, last_seen = bounds
-    return Tally(
-        int(calls),
-        int(slow),
-        int(rows),
-        total_s,
-        fetch_s,
-        first_row_s,
-        wait_s,
-        min_s=least,
-        max_s=most,
-        last_seen=datetime.fromtimestamp(last_seen, UTC),
-        errors=errors,
-        histogram=histogram,
-    )
+        yield number, tally_of(sums[place], its, Counter(block.errors.get(row, ())), histogram)
 
 
 class _Entries:

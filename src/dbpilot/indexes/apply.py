@@ -320,8 +320,7 @@ class Applier:
         return any((other.act, other.table, other.name) == wanted for other in on_trial)
 
     def _entered(self, session: Session, change: Change, who: str) -> Entry:
-        ddl, undo = self._statements(session, change)
-        again = self._again(session, change) if change.act == "drop" else None
+        ddl, undo, again = self._statements(session, change)
         return session.ledger.enter(change, ddl, undo, who, self._clock.now(), again)
 
     def _made(self, session: Session, entry: Entry, explains: Explains | None) -> Outcome:
@@ -552,7 +551,7 @@ class Applier:
         refused = self._why_not(session, change)
         if refused is not None and refused.step != "not now":
             return refused
-        ddl, undo = self._statements(session, change)
+        ddl, undo, _ = self._statements(session, change)
         words = [f"not now: {refused.text}" if refused is not None else "nothing stands against it now"]
         words += [f"not known: {one}" for one in self._hindrances(session, change).unknown]
         hides = self._hides()
@@ -560,19 +559,19 @@ class Applier:
             words.append(f"there is no trial: {hides.reason}")
         return Outcome(change, "planned", "; ".join(words), ddl, undo)
 
-    def _statements(self, session: Session, change: Change) -> tuple[tuple[str, ...], str]:
-        """What is executed, and what takes it back."""
+    def _statements(self, session: Session, change: Change) -> tuple[tuple[str, ...], str, str | None]:
+        """What is executed, what takes it back, and what makes an index anew that is gone for good."""
         dialect, ddl, hidden = session.dialect, self._ddl, self._hides() is None
         index = named(change.table, change.name, self._schema)
         if change.index is not None:
             made = ddl.create(dialect, index_of(change.index, change.name, self._schema), hidden=hidden)
             shown = ddl.hide(dialect, index, hidden=False) if hidden else None
             steps = made, *ddl.analyze(session.connection, index), shown
-            return tuple(step for step in steps if step is not None), ddl.drop(dialect, index)
+            return tuple(step for step in steps if step is not None), ddl.drop(dialect, index), None
         dropped, again = ddl.drop(dialect, index), self._again(session, change)
         if hidden:
-            return (ddl.hide(dialect, index, hidden=True), dropped), ddl.hide(dialect, index, hidden=False)
-        return (dropped,), again
+            return (ddl.hide(dialect, index, hidden=True), dropped), ddl.hide(dialect, index, hidden=False), again
+        return (dropped,), again, again
 
     def _again(self, session: Session, change: Change) -> str:
         """The statement that makes an index anew that is to go."""
