@@ -9,9 +9,9 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
-# Two workers even on one core: most of a test's time is waiting for a database. A file goes to one of them, so that what
-# its tests share is made once.
-PYTEST_WORKERS ?= 2
+# More workers than cores: most of a test's time is waiting for a database. A file goes to one of them, so that what
+# its tests share is made once; the many short files of tests/unit come last, so that all of them end together.
+PYTEST_WORKERS ?= 3
 LOCK_ARGS ?=
 
 VENV := .venv
@@ -31,7 +31,7 @@ run: $(VENV)/run.stamp ## serve Finstage on http://localhost:8081
 
 test: $(VENV)/dev.stamp ## the whole suite; a part of it with PYTEST_ARGS="-k name"
 	tools/ensure-servers mariadb postgresql redis prometheus chromium
-	exec $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	exec $(BIN)/pytest -n $(PYTEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## style, types and layers
 	$(BIN)/ruff check --quiet

@@ -20,6 +20,7 @@ from app.market import analysis, news, prices, signals, symbols
 from app.market.requests import Db
 from app.problems import FAILURES, Unexpected, add_problem_details, documented
 from dbpilot.web.requests import RequestsMiddleware
+from dbpilot.web.sharing import SharingMiddleware
 
 DESCRIPTION: Final = """
 Daily prices, news and technical signals.
@@ -107,6 +108,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/", landing, include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route("/healthz", healthz, tags=["health"], responses=FAILURES)
     add_problem_details(app)
+    app.add_middleware(SharingMiddleware)  # the first one added is the innermost
     app.add_middleware(InTurn, at_once=AT_ONCE)
     app.add_middleware(RequestsMiddleware)  # the last one added is the outermost
     return app

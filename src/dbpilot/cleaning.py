@@ -1,5 +1,6 @@
 """Cleaning by rules: planned, run in the background or at its time, told of and remembered."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -49,10 +50,13 @@ from dbpilot.retention import (
     Signs,
     VerifyResult,
 )
+from dbpilot.retention.cron import Cron
 from dbpilot.retention.gentle import read_signs
 from dbpilot.retention.schedule import CleanupSchedule, Notice, Policy
-from dbpilot.retention.session import error_class
+from dbpilot.retention.session import failure
 from dbpilot.retention.turns import Turns
+
+log = logging.getLogger(__name__)
 
 ACTIVITY: Final = "activity"
 DUE_KEPT: Final = timedelta(minutes=5)
@@ -120,8 +124,13 @@ class Cleaning:
         Raises:
             ConfigError: the cron line has no meaning.
         """
-        if self._config.schedule is not None and self._rules and self._schedule is None:
+        if self._config.schedule is None or self._schedule is not None:
+            return
+        Cron(self._config.schedule, self._config.timezone)  # what makes no sense is said with and without rules
+        if self._rules:
             self._schedule = self.schedule(self._config.schedule)
+        else:
+            log.warning("retention has a schedule and no rules: nothing will be cleaned")
 
     def stop(self) -> None:
         """No run begins any more; one that goes on ends after the batch in hand, and goes on where it was next time."""
@@ -276,7 +285,7 @@ class Cleaning:
         try:
             yield
         except SQLAlchemyError as error:
-            raise WatchedDatabaseError(f"the watched database: {error_class(self._dialect, error)}") from None
+            raise WatchedDatabaseError(f"the watched database: {failure(self._dialect, error)}") from None
 
     def _retention(self) -> Retention:
         """The rules on connections of our own.

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event as Flag
 from threading import Lock, Thread
@@ -68,6 +68,8 @@ BEFORE: Final = timedelta(hours=24)
 STEPS_TOLD: Final = 20
 CHANGES_TOLD: Final = 100
 ENDS: Final = "the pilot stops"
+PATIENCE_S: Final = 1800.0
+"""Changes that nobody waits for wait so long for those of another: a large table's index takes minutes to build."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,9 @@ class Indexing:
         self._noted_at: datetime | None = None
         """When the history was told last which indexes there are."""
         self._stopping = Flag()
-        self._thread: Thread | None = None
+        self._due_s = 0.0
+        """When the next analysis is made by itself."""
+        self._threads: list[Thread] = []
         self._worker: Thread | None = None
         self._analysing: Thread | None = None
         self._outcomes: tuple[Outcome, ...] = ()
@@ -145,17 +149,19 @@ class Indexing:
         self._stopping = Flag()
         if not self._config.enabled:
             return
-        thread = Thread(target=self._run, args=(self._stopping,), name="dbpilot-indexes", daemon=True)
-        thread.start()
-        self._thread = thread
+        self._due_s = self._clock.ticks() + FIRST_S
+        self._take_turns("dbpilot-indexes", self._advises)
+        if self._config.apply and not self._engine.dialect.is_async and why_alone(self._engine) is None:
+            # Beside the analyses: however long one takes, a change on trial that does harm is taken back in time.
+            self._take_turns("dbpilot-index-trials", self._judges)
 
     def stop(self) -> None:
         """Nothing is begun any more; a change that is being made ends, and is put right."""
         self._stopping.set()
-        for thread in (self._thread, self._worker, self._analysing):
+        for thread in (*self._threads, self._worker, self._analysing):
             if thread is not None and thread.is_alive():
                 thread.join(STOP_S)
-        self._thread = self._worker = self._analysing = None
+        self._threads, self._worker, self._analysing = [], None, None
 
     def report(self, wait_s: float = 0.0) -> IndexReport:
         """What is known by now; an analysis is begun where there is none, or only an old one.
@@ -197,8 +203,13 @@ class Indexing:
             self._analysis, self._steps, self._error, self._is_old = analysis, steps, None, False
         return analysis
 
-    def apply(self, ids: Sequence[str], *, dry_run: bool, by: str = "a caller") -> list[Outcome]:
+    def apply(
+        self, ids: Sequence[str], *, dry_run: bool, by: str = "a caller", patience_s: float | None = None
+    ) -> list[Outcome]:
         """These steps are taken, in the caller's thread, and watched from then on; in a dry run nothing is changed.
+
+        Another process that changes indexes is waited for, for as long as the caller is patient; None for some
+        seconds.
 
         Raises:
             NotThereError: a step is not among those of the last analysis.
@@ -210,7 +221,7 @@ class Indexing:
         analysis, known = self._known()
         steps = chosen(known, ids)
         changes = [change_of(step) for step in steps]
-        applier = self._applier()
+        applier = self._applier(patience_s)
         planned = applier.apply(changes, who=by, seen=_as_seen(analysis.catalog, changes), dry_run=True)
         if dry_run:
             as_planned = dict(zip(changes, planned, strict=True))
@@ -300,11 +311,11 @@ class Indexing:
 
     def _apply_silently(self, ids: Sequence[str], by: str) -> None:
         try:
-            self.apply(ids, dry_run=False, by=by)
+            self.apply(ids, dry_run=False, by=by, patience_s=PATIENCE_S)
         except PilotError as error:
             self._tell(Activity(by, "changing indexes failed", str(error), "nothing to undo"))
 
-    def _applier(self) -> Applier:
+    def _applier(self, patience_s: float | None = None) -> Applier:
         """Changes what the engine is about.
 
         Raises:
@@ -314,10 +325,11 @@ class Indexing:
         if alone is not None:
             raise RefusedError(f"{alone.reason}; {alone.fix}")
         schema = self._analysis.catalog.schema if self._analysis is not None else None
+        manners = manners_of(self._config)
         return Applier(
             own_engine(self._engine),
             self._clock,
-            manners=manners_of(self._config),
+            manners=manners if patience_s is None else replace(manners, alone_wait_s=patience_s),
             schema=schema if self._engine.dialect.name == "postgresql" else None,
             tell=self._tell,
             cancel=self._stopping,
@@ -487,17 +499,16 @@ class Indexing:
             self._noted_at = now
             self._asks.submit(Batch(events=[Event(INDEX_SEEN, now, "indexes", len(names), {"names": sorted(names)})]))
 
-    def _run(self, stopping: Flag) -> None:
-        """Turns, until the pilot stops."""
-        follows = self._config.apply and not self._engine.dialect.is_async and why_alone(self._engine) is None
-        due = self._clock.ticks() + FIRST_S
+    def _take_turns(self, name: str, turn: Callable[[], None]) -> None:
+        """A thread takes turns until the pilot stops."""
+        thread = Thread(target=self._turns, args=(self._stopping, turn), name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _turns(self, stopping: Flag, turn: Callable[[], None]) -> None:
         while not stopping.wait(TURN_S):
             try:
-                if self._clock.ticks() >= due:
-                    due = self._clock.ticks() + self._config.every_s
-                    self._by_itself()
-                if follows and self._is_mine("index-changes", TURN_S * 3):
-                    self.follow()
+                turn()
             except PilotError as error:
                 log.info("dbpilot: %s", error)
             except Exception as error:  # noqa: BLE001 - the border to drivers and their surprises
@@ -506,6 +517,17 @@ class Indexing:
     def _is_mine(self, what: str, for_s: float) -> bool:
         now = self._clock.now()
         return self._asks.claim(what, now + timedelta(seconds=for_s), now)
+
+    def _judges(self) -> None:
+        """One of all processes looks after what is on trial."""
+        if self._is_mine("index-changes", TURN_S * 3):
+            self.follow()
+
+    def _advises(self) -> None:
+        """From time to time there is new advice."""
+        if self._clock.ticks() >= self._due_s:
+            self._due_s = self._clock.ticks() + self._config.every_s
+            self._by_itself()
 
     def _by_itself(self) -> None:
         """One of all processes analyses, and the history remembers what came of it."""

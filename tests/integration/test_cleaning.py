@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from dbpilot import Autopilot, PilotConfig
-from dbpilot.errors import RefusedError, WatchedDatabaseError
+from dbpilot.errors import ConfigError, RefusedError, WatchedDatabaseError
 from dbpilot.history.store import MemoryStore
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.retention import Rule
@@ -299,6 +299,19 @@ def test_a_schedule_of_the_configuration_is_kept_from_start_to_stop(engine: sa.E
         assert next_run is not None
         assert (next_run.weekday(), next_run.hour) == (6, 2)
     assert pilot.cleanup().next_run is None
+
+
+def test_a_schedule_that_makes_no_sense_is_refused_even_without_rules(
+    engine: sa.Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    for schedule in ("every sunday", "0 2 * * 8"):
+        config = PilotConfig.model_validate({"retention": {"schedule": schedule}})
+        with pytest.raises(ConfigError, match="cron"), Autopilot(engine, config, store=MemoryStore()):
+            pass
+    config = PilotConfig.model_validate({"retention": {"schedule": "0 2 * * 0"}})
+    with Autopilot(engine, config, store=MemoryStore()) as pilot:
+        assert pilot.cleanup().next_run is None
+    assert "retention has a schedule and no rules" in caplog.text
 
 
 def test_a_dead_database_is_told_remembered_and_no_defect_of_the_server(tmp_path: Path, channel: Channel) -> None:

@@ -7,9 +7,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from dbpilot import Autopilot, PilotConfig, QueryStats
 from dbpilot.clock import SYSTEM
 from dbpilot.config import IndexesConfig
 from dbpilot.dialects import dialect_of
+from dbpilot.dialects.alone import alone
 from dbpilot.dialects.catalog import Key
+from dbpilot.dialects.connections import own_engine
 from dbpilot.dialects.whatif import NewIndex
 from dbpilot.errors import NotThereError, RefusedError
 from dbpilot.history.store import INDEX_SEEN, Batch, Event, MemoryStore
@@ -31,6 +34,7 @@ from dbpilot.indexes import Recommended
 from dbpilot.indexes.apply import Applier, Explains, Outcome
 from dbpilot.indexes.changes import Promise, create
 from dbpilot.indexes.ledger import Entry
+from dbpilot.indexes.runner import LOCK
 from dbpilot.indexing import ACTIVITY, INDEXES, _touched, first_seen, manners_of
 from dbpilot.reports.indexes import ChangeReport, StepReport
 from dbpilot.web.api import make_api
@@ -428,6 +432,45 @@ def test_over_http_steps_are_taken_in_the_background(database_url: sa.URL) -> No
         undone = client.post(f"/indexes/changes/{change['number']}/undo")
         assert (undone.status_code, undone.json()["step"]) == (200, "reverted")
         assert step.index not in indexes(shop.url)
+
+
+def test_what_is_asked_for_waits_until_another_has_changed_its_index(
+    database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbpilot.indexing.manners_of", lambda config: replace(manners_of(config), alone_wait_s=0.1))
+    with opened(database_url, settings(apply=True)) as shop:
+        shop.asks()
+        step = shop.advised()
+        with own_engine(shop.engine).connect() as another, alone(another, LOCK, 1, "nobody else is here"):
+            with pytest.raises(RefusedError, match="another process"):
+                shop.pilot.indexing.apply([step.id], dry_run=False)
+            shop.pilot.indexing.begin_apply([step.id])
+            time.sleep(1)
+            assert shop.pilot.indexing.changes() == []
+        until(lambda: [one.step for one in shop.pilot.indexing.changes()] == ["watching"], "it is made")
+
+
+def test_a_change_on_trial_is_judged_while_an_analysis_goes_on(
+    database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dbpilot.indexing.TURN_S", 0.05)
+    with opened(database_url, settings(apply=True, verify_s=1)) as shop:
+        shop.asks()
+        shop.pilot.indexing.apply([shop.advised().id], dry_run=False)
+        goes_on, begun = Flag(), Flag()
+
+        def endless() -> None:
+            begun.set()
+            goes_on.wait(WAIT_S)
+
+        monkeypatch.setattr(shop.pilot.indexing, "analyse", endless)
+        shop.pilot.indexing._due_s = 0
+        try:
+            assert begun.wait(WAIT_S)
+            until(lambda: "watching" not in [one.step for one in shop.pilot.indexing.changes()], "it is judged")
+            assert not goes_on.is_set()
+        finally:
+            goes_on.set()
 
 
 def test_a_turn_of_its_own_is_in_the_history(database_url: sa.URL) -> None:

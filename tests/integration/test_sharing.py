@@ -13,13 +13,14 @@ from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, QueuePool, create_engine, text
 from sqlalchemy.orm import Session
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.main import AT_ONCE, InTurn
 from dbpilot.config import WebConfig
 from dbpilot.testing.fakes import FakeClock
 from dbpilot.web.access import Access, Caller
 from dbpilot.web.keys import Role
-from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, SharedAnswers
+from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, SharedAnswers, SharingMiddleware
 
 DEADLINE_S = 60
 
@@ -39,7 +40,7 @@ class Asked:
         router.add_api_route("/refused", self.refused)
         app = FastAPI()
         app.include_router(router)
-        self.client = TestClient(app)
+        self.app, self.client = app, TestClient(app)
 
     def number(self, which: int = 0) -> dict[str, int]:
         self.made += 1
@@ -111,6 +112,38 @@ def test_who_may_not_look_is_not_told_what_others_were(asked: Asked) -> None:
     assert asked.get().json()["number"] == 2, "it was made for somebody who may see more"
     asked.found = Caller("an admin", Role.ADMIN)
     assert asked.get().json()["number"] == 2
+
+
+def test_a_router_is_not_reached_for_what_was_answered_a_moment_ago() -> None:
+    asked, reached = Asked(), []
+
+    class Looked:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            reached.append(scope["path"])
+            await self.app(scope, receive, send)
+
+    asked.app.add_middleware(Looked)
+    asked.app.add_middleware(SharingMiddleware)  # so that it asks first
+    numbers = [asked.get().json()["number"] for _ in range(5)]
+    assert (numbers, reached) == ([1] * 5, ["/number"])
+    assert asked.get().headers["age"] == "0"
+    assert asked.get("?which=1").json() == {"number": 2, "which": 1}
+    assert asked.client.post("/number").status_code == 200
+    assert asked.get().json()["number"] == 3
+    asked.found = None
+    assert asked.get().status_code == 401
+    asked.found = Caller("a viewer", Role.VIEWER)
+    assert asked.get().json()["number"] == 4, "it was made for somebody who may see more"
+    asked.clock.advance(MAX_AGE_S + 1)
+    assert asked.get().json()["number"] == 5
+    assert asked.get().json()["number"] == 5
+
+
+def test_one_hosts_answers_are_not_another_ones(asked: Asked) -> None:
+    assert [asked.get(Host=host).json()["number"] for host in ("a", "b", "a")] == [1, 2, 1]
 
 
 def _together(app: FastAPI, path: str, many: int) -> list[httpx2.Response]:

@@ -24,7 +24,7 @@ from dbpilot.indexes import Recommended
 from dbpilot.pilot import Autopilot
 from dbpilot.retention import Rule
 from dbpilot.retention.live import Catalogue, Live
-from dbpilot.retention.session import error_class
+from dbpilot.retention.session import failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def database(host: Host | None, url: str | None) -> Iterator[Engine]:
         _reach(engine)
         yield engine
     except SQLAlchemyError as error:
-        what = error_class(dialect_of(engine), error)
+        what = failure(dialect_of(engine), error)
         raise WatchedDatabaseError(f"the database at {place(engine.url)} failed: {what}") from None
     finally:
         engine.dispose()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from threading import Event
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -19,8 +20,11 @@ POLL_S: Final = 0.05
 
 
 @contextmanager
-def alone(connection: sa.Connection, name: str, wait_s: float, busy: str) -> Iterator[None]:
-    """The lock of this name is held by the connection; ``busy`` is what is said to who cannot have it.
+def alone(
+    connection: sa.Connection, name: str, wait_s: float, busy: str, cancel: Event | None = None
+) -> Iterator[None]:
+    """The lock of this name is held by the connection; ``busy`` is what is said to who cannot have it, or was told
+    meanwhile to wait no longer.
 
     Nobody waits inside of the server: a statement that waits there is itself in the way of an index that is built.
 
@@ -32,11 +36,10 @@ def alone(connection: sa.Connection, name: str, wait_s: float, busy: str) -> Ite
             yield
         return
     take, give = _statements(connection, name)
-    deadline = time.monotonic() + wait_s
+    waiting, deadline = cancel or Event(), time.monotonic() + wait_s
     while not connection.scalar(take):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or waiting.wait(POLL_S):
             raise RefusedError(busy)
-        time.sleep(POLL_S)
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
 """The questions that dbpilot asks about a database."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
@@ -13,6 +13,10 @@ from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.whatif import OpensWhatIf
 from dbpilot.sql.syntax import Syntax
 from dbpilot.unsupported import Unsupported
+
+NOT_ALLOWED: Final = "its user has not the right to do that"
+READ_ONLY: Final = "it may only be read"
+NO_SPACE: Final = "it has no space left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class Dialect:
     error_code: Callable[[BaseException], str | None]
     """The server's own code of a driver error (SQLSTATE, error number, ...); None when the driver gives none."""
 
+    reasons: Mapping[str, str]
+    """What somebody has to mend before it can work, by such a code."""
+
     explain: Callable[[Connection, str, Any], PlanNode]
     """The plan of a statement with its parameters, as the driver takes them; it is not executed."""
 
@@ -104,3 +111,8 @@ class Dialect:
         repeats values."""
         code = self.error_code(error)
         return f"{type(error).__name__} {code}" if code else type(error).__name__
+
+    def failure(self, error: BaseException) -> str:
+        """The same with what has to be mended, where the code says that."""
+        kind, reason = self.error_class(error), self.reasons.get(self.error_code(error) or "")
+        return f"{kind}, {reason}" if reason else kind

@@ -387,7 +387,7 @@ class Applier:
         while True:
             attempt += 1
             try:
-                with self._runner.alone() as session:
+                with self._runner.alone(may_end=False) as session:
                     entry = session.ledger.now(entry)
                     if not _is_open(entry):
                         return _outcome(entry)
@@ -617,7 +617,7 @@ class Applier:
             self._switch(index, hidden=not hide, may_end=False)
 
     def _switch(self, index: sa.Index, *, hidden: bool, may_end: bool) -> None:
-        with self._runner.alone() as session:
+        with self._runner.alone(may_end=may_end) as session:
             self._runner.persistently(session, self._ddl.hide(session.dialect, index, hidden=hidden), may_end=may_end)
 
     def _analyzed(self, session: Session, index: sa.Index) -> None:

@@ -124,13 +124,14 @@ class Runner:
         self._random = random.Random()  # noqa: S311 - so that two who wait do not always meet
 
     @contextmanager
-    def alone(self) -> Iterator[Session]:
-        """The session of the only process that changes indexes here.
+    def alone(self, *, may_end: bool = True) -> Iterator[Session]:
+        """The session of the only process that changes indexes here; waiting for it hears a wish for an end if it may.
 
         Raises:
             RefusedError: another one does.
         """
-        with self.looking() as session, alone(session.connection, LOCK, self._manners.alone_wait_s, BUSY):
+        wait_s, cancel = self._manners.alone_wait_s, self._cancel if may_end else None
+        with self.looking() as session, alone(session.connection, LOCK, wait_s, BUSY, cancel):
             yield session
 
     @contextmanager
@@ -226,4 +227,4 @@ class Runner:
         if isinstance(error, CancelledError):
             return "an end was asked for"
         original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-        return self._dialect.error_class(original)
+        return self._dialect.failure(original)

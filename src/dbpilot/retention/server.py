@@ -22,7 +22,7 @@ from dbpilot.retention.policy import NAME_LENGTH
 from dbpilot.retention.portable import BINARY, ExactDecimal, digest_from, fingerprint_of, read_digest
 from dbpilot.retention.reconcile import changes, reconcile
 from dbpilot.retention.scope import chunks
-from dbpilot.retention.session import SETTINGS, error_class
+from dbpilot.retention.session import SETTINGS, failure
 from dbpilot.retention.targets import BatchKey, Key, KeysTakenError, Written
 
 RULE: Final = "dbpilot_rule"
@@ -221,7 +221,7 @@ class ServerTarget:
             yield
         except (SQLAlchemyError, OSError) as error:
             raise RetentionError(
-                f"the archive {self.name} failed: {error_class(self._dialect, error)}; nothing is deleted from the "
+                f"the archive {self.name} failed: {failure(self._dialect, error)}; nothing is deleted from the "
                 "live table before its archive is safe. Mend it (reachable? space? rights?) and run again"
             ) from None
 

@@ -85,13 +85,13 @@ class Session:
 
     def said(self, error: SQLAlchemyError) -> str:
         """What kind of error it is, without its words: they repeat values."""
-        return error_class(self._dialect, error)
+        return failure(self._dialect, error)
 
 
-def error_class(dialect: Any, error: BaseException) -> str:
-    """The class and the code of a driver's error, never its message."""
+def failure(dialect: Any, error: BaseException) -> str:
+    """The class and the code of a driver's error, and what has to be mended; never its message."""
     original = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    return str(dialect.error_class(original))
+    return str(dialect.failure(original))
 
 
 def _in_transaction(connection: sa.Connection) -> bool:

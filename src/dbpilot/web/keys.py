@@ -11,6 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 from secrets import token_bytes, token_hex, token_urlsafe
@@ -195,6 +196,7 @@ def refuse_open(host: str, config: WebConfig, setting: str) -> None:
     )
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether this address is reached from the same machine only."""
     if host == "localhost":

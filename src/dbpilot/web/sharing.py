@@ -5,6 +5,9 @@ Making answers may take a small share of a core, and has few threads of its own:
 application's. While it takes less, which is so while people and a few programs ask, every answer is made anew. Beyond
 that the same question gets the answer that was made a moment ago, with its ``Age``. A question that nobody asked
 lately is always answered anew, and so is everything after somebody changed something.
+
+:class:`SharingMiddleware` gives such an answer before the application looks through its routes, which takes longer than
+the answer.
 """
 
 import asyncio
@@ -22,7 +25,7 @@ from weakref import WeakKeyDictionary
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dbpilot.clock import SYSTEM, Clock
 from dbpilot.web.answers import ApiRoute, refusal, unless_known
@@ -38,9 +41,13 @@ MAX_KNOWN: Final = 200
 MAX_BODY: Final = 2_000_000
 """Bytes; a larger answer is not kept."""
 THREADS: Final = 4
+LEARNT: Final = "dbpilot.shared_answers"
+"""Where a request carries whose answers the middleware looks through first."""
+ASKED: Final = "dbpilot.asked"
+"""Where it carries whose answers were looked through."""
 
-Question: TypeAlias = tuple[str, bytes, str]
-"""Path, query, and which kinds of answers are accepted."""
+Question: TypeAlias = tuple[str, bytes, bytes, bytes]
+"""Path, query, which kinds of answers are accepted, and of which host."""
 
 
 @dataclass(slots=True)
@@ -102,8 +109,8 @@ class SharedAnswers:
                 super().__init__(path, answers.apart(endpoint), **options)
 
             async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-                made = await answers.usable(scope) if scope["method"] == "GET" else None
-                if made is None or not await answers.tell(made, scope, receive, send):
+                answers.let_know(scope)
+                if not await answers.answered(scope, receive, send):
                     await super().handle(scope, receive, send)
 
             async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -128,6 +135,24 @@ class SharedAnswers:
             return await to_thread.run_sync(partial(counted, *args, **given), limiter=self._limiter())
 
         return in_a_thread
+
+    async def answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the question got an answer that was made before; it is looked for once."""
+        if scope["method"] != "GET" or scope.get(ASKED) is self:
+            return False
+        scope[ASKED] = self
+        made = await self.usable(scope)
+        return made is not None and await self.tell(made, scope, receive, send)
+
+    def let_know(self, scope: Scope) -> None:
+        """The middleware that the request came through, if any, asks here first from now on."""
+        learnt: list[SharedAnswers] | None = scope.get(LEARNT)
+        if learnt is not None and self not in learnt:
+            learnt.append(self)
+
+    def know(self, question: Question) -> bool:
+        """Whether there is an answer, or will be in a moment."""
+        return question in self._known or question in self._making
 
     async def usable(self, scope: Scope) -> Made | None:
         """The answer that may be given to this question once more; None where it has to be made."""
@@ -212,9 +237,30 @@ class SharedAnswers:
         return self._threads[loop]
 
 
+class SharingMiddleware:
+    """``app.add_middleware(SharingMiddleware)``, before all others: the first one added is the innermost.
+
+    So whatever the application's other middlewares do with a request is done, and only its routes are not looked
+    through. Whose answers may be given it learns from the requests that get as far as those routes.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._learnt: list[SharedAnswers] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            question = _question(scope)
+            for answers in self._learnt:
+                if answers.know(question) and await answers.answered(scope, receive, send):
+                    return
+            scope[LEARNT] = self._learnt
+        await self._app(scope, receive, send)
+
+
 def _question(scope: Scope) -> Question:
-    accepted = next((value for name, value in scope["headers"] if name == b"accept"), b"")
-    return scope["path"], scope["query_string"], accepted.decode("latin-1")
+    headers = {name: value for name, value in scope["headers"] if name in (b"accept", b"host")}
+    return scope["path"], scope["query_string"], headers.get(b"accept", b""), headers.get(b"host", b"")
 
 
 def _role_of(request: Request) -> Role:

@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from dbpilot.dialects.base import Capacity, Dialect, ServerStatement
+from dbpilot.dialects.base import NO_SPACE, NOT_ALLOWED, READ_ONLY, Capacity, Dialect, ServerStatement
 from dbpilot.dialects.mysql.catalog import catalog, sampled
 from dbpilot.dialects.mysql.checkup import CHECKS
 from dbpilot.dialects.mysql.ddl import DDL
@@ -28,6 +28,11 @@ CONNECTED: Final = text("SHOW GLOBAL STATUS LIKE 'Threads_connected'")
 CONNECTED_AS_ME: Final = text(
     "SELECT count(*) FROM information_schema.processlist WHERE user = SUBSTRING_INDEX(CURRENT_USER(), '@', 1)"
 )
+REASONS: Final = {
+    **dict.fromkeys(map(str, DENIED), NOT_ALLOWED),
+    **dict.fromkeys(("1290", "1792", "1836"), READ_ONLY),
+    **dict.fromkeys(("1021", "1114"), NO_SPACE),
+}
 CONSUMER: Final = text("SELECT ENABLED FROM performance_schema.setup_consumers WHERE NAME = 'statements_digest'")
 
 
@@ -85,6 +90,7 @@ DIALECT: Final = Dialect(
     syntax=MYSQL,
     product=_product,
     error_code=_error_code,
+    reasons=REASONS,
     explain=explain,
     server_statements=_server_statements,
     capacity=_capacity,

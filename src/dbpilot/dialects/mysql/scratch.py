@@ -23,7 +23,7 @@ LEFT_BEHIND_S: Final = 3600.0
 """A schema whose lock is free is dropped when it is so old: a lock on another server of a cluster cannot be seen."""
 NAMES: Final = mysql.dialect(paramstyle="qmark").identifier_preparer
 """Quotes names for statements that the driver fills nothing into: a percent sign stays one."""
-DENIED: Final = frozenset({1044, 1142, 1227, 1370})
+DENIED: Final = frozenset({1044, 1142, 1143, 1227, 1370})
 """The server's numbers for a right that is missing."""
 READ_ONLY: Final = 1290
 NOW: Final = text("SELECT CAST(UNIX_TIMESTAMP() AS UNSIGNED)")

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
-from dbpilot.dialects.base import Dialect
+from dbpilot.dialects.base import NO_SPACE, NOT_ALLOWED, READ_ONLY, Dialect
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.sqlite.catalog import catalog, sampled
 from dbpilot.dialects.sqlite.checkup import CHECKS
@@ -13,6 +13,13 @@ from dbpilot.dialects.sqlite.explain import lines_of, tree_of
 from dbpilot.dialects.sqlite.whatif import open_what_if
 from dbpilot.sql.syntax import SQLITE
 from dbpilot.unsupported import Unsupported
+
+REASONS: Final = {
+    "SQLITE_PERM": NOT_ALLOWED,
+    "SQLITE_READONLY": READ_ONLY,
+    "SQLITE_READONLY_DIRECTORY": READ_ONLY,
+    "SQLITE_FULL": NO_SPACE,
+}
 
 
 def _product(_engine: Engine) -> str:
@@ -39,6 +46,7 @@ DIALECT: Final = Dialect(
     syntax=SQLITE,
     product=_product,
     error_code=_error_code,
+    reasons=REASONS,
     explain=_explain,
     server_statements=_server_statements,
     capacity=Unsupported("SQLite has no server whose connections could run out", "bound the pool by its own limit"),
