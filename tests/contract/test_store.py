@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -452,3 +453,23 @@ def test_names_that_differ_in_case_differ(open_store: Opener) -> None:
     assert small.claim("alert", NOON + HOUR, NOON)
     assert capital.claim("Alert", NOON + HOUR, NOON)
     assert capital.claim("alert", NOON + HOUR, NOON)
+
+
+def test_a_file_becomes_smaller_when_what_was_in_it_is_too_old(sqlite_url: sa.URL, clock: FakeClock) -> None:
+    def size() -> int:
+        with sa.create_engine(sqlite_url, poolclass=sa.NullPool).connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").close()
+        return Path(str(sqlite_url.database)).stat().st_size
+
+    store = SqlStore(sqlite_url.render_as_string(hide_password=False), "shop", HistoryConfig(), clock)
+    noise = random.Random(7)
+    events = [Event("slow", clock.now(), READ.id, 1.5, {"noise": noise.randbytes(2_000).hex()}) for _ in range(1_000)]
+    store.write(Batch([READ], [], events))
+    before = size()
+    for _ in range(3):
+        clock.advance(timedelta(days=500).total_seconds())
+        store.maintain(clock.now())
+    assert size() < before / 4
+    store.write(_batch(_tally(0.25), clock.now()))
+    assert len(store.events("slow", clock.now() - HOUR, clock.now() + HOUR, 10)) == 1
+    store.close()

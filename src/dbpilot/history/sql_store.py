@@ -80,6 +80,11 @@ SOME: Final[dict[str, Any]] = {"execution_options": {"yield_per": 20}}
 WINDOWS_PER_FOLD: Final = 200
 FOLD_LEASE: Final = timedelta(seconds=25)
 FORGET_EVERY: Final = timedelta(minutes=10)
+SPARE: Final = 4
+"""A file keeps one free page in so many, for what is written next; the pages beyond are given back."""
+GIVEN_BACK: Final = 5_000
+"""Pages at a time, so that nobody waits long."""
+PAGES: Final = ("page_count", "freelist_count")
 SOURCES_EVERY_S: Final = 600.0
 SEEN_EVERY_S: Final = 3600.0
 MAX_WAITING: Final = 2_000
@@ -361,6 +366,19 @@ class SqlStore:
             connection.execute(delete(schema.claims).where(schema.claims.c.until_s < now_s - DAY_S))
             _forget_patterns(connection, now_s - max(kept.values()))
         self._patterns.clear()  # some of them may be gone
+        if self._engine.dialect.name == "sqlite":
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """After a time when much was seen, the file becomes smaller again, bit by bit."""
+        with self._connection(self._reading) as connection:
+            pages, free = (int(connection.exec_driver_sql(f"PRAGMA {of}").scalar_one()) for of in PAGES)
+        most = min(GIVEN_BACK, free - pages // SPARE)
+        if most > 0:
+            with self._connection(self._engine) as connection:
+                # A script, for the driver ends any other statement that has no rows after its first page; it ends the
+                # transaction first.
+                connection.connection.driver_connection.executescript(f"PRAGMA incremental_vacuum({most})")
 
     def _forget_events(self, connection: Connection, now: datetime) -> None:
         """Of each kind those that are too old are gone; the index leads to them, and to no others."""
