@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 GRACE_S = 10
 """How long requests that are under way may take to end after Ctrl-C."""
+KEEP_ALIVE_S = 75
+"""Longer than proxies keep an idle connection: who ends it first meets no request that is on its way."""
 
 
 def _said_in_a_line(run: "Callable[[], Any]") -> Any:
@@ -328,7 +330,14 @@ def _serve(settings: Settings) -> None:
     with _listening(settings) as listener:
         _prepare(settings)
         typer.echo(f"Finstage Market Data: http://{settings.host}:{listener.getsockname()[1]} (Ctrl-C ends it)")
-        server = uvicorn.Server(uvicorn.Config("app.main:create_app", factory=True, timeout_graceful_shutdown=GRACE_S))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                "app.main:create_app",
+                factory=True,
+                timeout_graceful_shutdown=GRACE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
+            )
+        )
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(ExitCode.INTERNAL)

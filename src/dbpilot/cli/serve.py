@@ -23,6 +23,8 @@ from dbpilot.unsupported import Unsupported
 
 PORT: Final = 8082
 GRACE_S: Final = 5
+KEEP_ALIVE_S: Final = 75
+"""Longer than proxies keep an idle connection: who ends it first meets no request that is on its way."""
 ANSWER_S: Final = 10.0
 NEEDED: Final = ("fastapi", "starlette", "uvicorn", "prometheus_client", "jinja2")
 
@@ -54,7 +56,14 @@ def serve(
     with database(None, url) as engine, _listening(host, port) as listener:
         application = make_application(Autopilot(engine, config, server_side_s=every))
         _say_where(engine, host, listener, every)
-        server = uvicorn.Server(uvicorn.Config(application, timeout_graceful_shutdown=GRACE_S, log_level="warning"))
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application,
+                timeout_graceful_shutdown=GRACE_S,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                log_level="warning",
+            )
+        )
         server.run(sockets=[listener])
     if not server.started:
         raise typer.Exit(ExitCode.INTERNAL)

@@ -378,7 +378,8 @@ class SqlStore:
             with self._connection(self._engine) as connection:
                 # A script, for the driver ends any other statement that has no rows after its first page; it ends the
                 # transaction first.
-                connection.connection.driver_connection.executescript(f"PRAGMA incremental_vacuum({most})")
+                driver: Any = connection.connection.driver_connection
+                driver.executescript(f"PRAGMA incremental_vacuum({most})")
 
     def _forget_events(self, connection: Connection, now: datetime) -> None:
         """Of each kind those that are too old are gone; the index leads to them, and to no others."""
