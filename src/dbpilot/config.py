@@ -224,6 +224,10 @@ class IndexesConfig(_Section):
     apply: bool = False
     """Whether indexes may be created and dropped at all; each time it still has to be asked for."""
 
+    max_lock_wait_s: float = Field(default=60, ge=0)
+    """Others wait at most so long behind the last attempts at a change, where statements that take seconds use the
+    table all the time."""
+
     verify_s: float = Field(default=900, gt=0)
     """A new index has so long to keep its promise."""
 

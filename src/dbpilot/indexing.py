@@ -128,8 +128,10 @@ class Indexing:
         self._analysis: Analysis | None = None
         self._steps: tuple[Suggestion, ...] = ()
         self._error: str | None = None
-        self._is_old = False
-        """Whether indexes were changed since the analysis."""
+        self._changes = 0
+        """How often indexes were changed."""
+        self._as_of_change = 0
+        """How often before the analysis was begun: after another change it is old."""
         self._told_at: datetime | None = None
         """Of when the analysis is that the history knows of."""
         self._seen_since: dict[str, datetime] | None = None
@@ -197,10 +199,11 @@ class Indexing:
         Raises:
             PilotError: the database cannot be reached, or refuses.
         """
+        changes = self._changes
         analysis = self._analyst.analyse(self._workload, self._wanted(), self._progress())
         steps = suggestions(analysis, self._dialect.ddl, self._engine.dialect)
         with self._lock:
-            self._analysis, self._steps, self._error, self._is_old = analysis, steps, None, False
+            self._analysis, self._steps, self._error, self._as_of_change = analysis, steps, None, changes
         return analysis
 
     def apply(
@@ -234,8 +237,13 @@ class Indexing:
             for _, outcome in in_turn(steps, take):
                 self._outcomes = (*self._outcomes, outcome)
         finally:
-            self._is_old = True
+            self._note_change()
         return list(self._outcomes)
+
+    def _note_change(self) -> None:
+        """The analysis that there is, or goes on, is of what was before."""
+        with self._lock:
+            self._changes += 1
 
     def undo(self, number: int, *, by: str = "a caller", why: str = "asked for") -> Outcome:
         """The change of this number in the ledger was taken back.
@@ -246,7 +254,7 @@ class Indexing:
         """
         self._may_change()
         outcome = self._applier().revert(number, who=by, why=why)
-        self._is_old = True
+        self._note_change()
         return outcome
 
     def begin_apply(self, ids: Sequence[str], by: str = "a caller") -> None:
@@ -294,7 +302,8 @@ class Indexing:
             after = self._timings(entry.changed, self._clock.now())
             drift = drift_of(before, after, _touched(entries, entry.began - BEFORE), manners_of(self._config).rule)
             outcomes.append(applier.settle(entry.id, before, after, drift=drift))
-        self._is_old = self._is_old or any(outcome.step != "watching" for outcome in outcomes)
+        if any(outcome.step != "watching" for outcome in outcomes):
+            self._note_change()
         return outcomes
 
     def _known(self, wait_s: float = 0.0) -> tuple[Analysis, tuple[Suggestion, ...]]:
@@ -387,7 +396,7 @@ class Indexing:
             return True
 
     def _is_due(self) -> bool:
-        if self._analysis is None or self._is_old:
+        if self._analysis is None or self._as_of_change != self._changes:
             return True
         return self._clock.now() - self._analysis.at > timedelta(seconds=FRESH_S)
 
@@ -555,7 +564,12 @@ def activity_event(activity: Activity, at: datetime) -> Event:
 def manners_of(config: IndexesConfig) -> Manners:
     """How changes are made and judged."""
     rule = Rule(min_calls=config.verify_calls, slower=1 + config.slower)
-    return Manners(watch_s=config.verify_s, trial_s=config.trial_days * DAY_S, rule=rule)
+    return Manners(
+        most_lock_wait_s=config.max_lock_wait_s,
+        watch_s=config.verify_s,
+        trial_s=config.trial_days * DAY_S,
+        rule=rule,
+    )
 
 
 def timing_of(tally: Tally) -> Timing:

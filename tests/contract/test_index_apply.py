@@ -496,7 +496,7 @@ def test_whoever_puts_right_what_failed_says_why_it_did(mariadb_url: sa.URL) -> 
     with open_transaction(engine, "SELECT count(*) FROM orders"), pytest.raises(KeyboardInterrupt):
         DiesThen(engine, SYSTEM, manners=replace(HURRIED, builds=1)).apply([wanted()], who="me")
     outcome = one(applier(engine).recover())
-    assert (outcome.step, outcome.text) == ("failed", "OperationalError 1205")
+    assert (outcome.step, outcome.text) == ("failed", "OperationalError 1205, somebody else has a lock")
 
 
 def test_a_quota_of_temporary_space_leaves_nothing(postgresql_url: sa.URL) -> None:

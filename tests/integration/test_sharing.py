@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import PlainTextResponse
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, QueuePool, create_engine, text
 from sqlalchemy.orm import Session
@@ -32,7 +33,8 @@ class Asked:
         self.clock, self.work_s, self.made = FakeClock(), work_s, 0
         self.worked_s = 0.0
         self.found: Caller | None = Caller("an operator", Role.OPERATOR)
-        access = Access(WebConfig(), lambda _: self.found)
+        self.fails = False
+        access = Access(WebConfig(), self.authorize)
         answers = SharedAnswers(access.looks, self.clock, lambda: self.worked_s)
         router = APIRouter(route_class=answers.route(), dependencies=[Depends(access.looks)])
         router.add_api_route("/number", self.number)
@@ -40,7 +42,10 @@ class Asked:
         router.add_api_route("/refused", self.refused)
         app = FastAPI()
         app.include_router(router)
-        self.app, self.client = app, TestClient(app)
+        self.router, self.app, self.client = router, app, TestClient(app)
+
+    def authorize(self, _: Request) -> Caller | None:
+        return self.found if 1 / (not self.fails) else None
 
     def number(self, which: int = 0) -> dict[str, int]:
         self.made += 1
@@ -140,6 +145,87 @@ def test_a_router_is_not_reached_for_what_was_answered_a_moment_ago() -> None:
     asked.clock.advance(MAX_AGE_S + 1)
     assert asked.get().json()["number"] == 5
     assert asked.get().json()["number"] == 5
+
+
+def _application(*, mounted: bool = False, include: list[Any] | None = None) -> tuple[FastAPI, Asked]:
+    """One that shares, in which the router is included, or an application of its own."""
+    asked, outer = Asked(), FastAPI()
+    outer.add_middleware(SharingMiddleware)
+    if mounted:
+        outer.mount("/inside", asked.app)
+    else:
+        outer.include_router(asked.router, dependencies=include)
+    return outer, asked
+
+
+def test_what_a_mounted_applications_middleware_refuses_is_refused() -> None:
+    outer, asked = _application(mounted=True)
+
+    class Guard:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            who = dict(scope.get("headers", ())).get(b"x-who")
+            await (self.app if who == b"boss" else PlainTextResponse("who?", 401))(scope, receive, send)
+
+    asked.app.add_middleware(Guard)
+    client = TestClient(outer)
+    answers = [client.get("/inside/number", headers=who) for who in ({}, {"x-who": "boss"}, {}, {"x-who": "boss"})]
+    assert [answer.status_code for answer in answers] == [401, 200, 401, 200]
+    assert answers[-1].headers["age"] == "0"
+
+
+def test_what_the_router_was_included_with_is_asked_first() -> None:
+    asked, app, seen = Asked(), FastAPI(), []
+
+    def needs(request: Request, response: Response) -> None:
+        seen.append(request.headers.get("x-who"))
+        if seen[-1] != "boss":
+            raise HTTPException(401)
+        response.set_cookie("who", "boss")
+
+    app.include_router(asked.router, dependencies=[Depends(needs)])
+    client = TestClient(app)
+    answers = [client.get("/number", headers=who) for who in ({}, {"x-who": "boss"}, {}, {"x-who": "boss"})]
+    assert [answer.status_code for answer in answers] == [401, 200, 401, 200]
+    assert seen == [None, "boss", None, "boss"]
+    assert [answers[number].json()["number"] for number in (1, 3)] == [1, 2], "a cookie is for one alone"
+
+
+def test_what_authorize_raises_is_answered_by_the_application() -> None:
+    outer, asked = _application()
+
+    @outer.exception_handler(ZeroDivisionError)
+    def answer(_: Request, __: Exception) -> Response:
+        return PlainTextResponse("its database is away", 503)
+
+    client = TestClient(outer)
+    assert client.get("/number").status_code == 200
+    asked.fails = True
+    assert [client.get("/number").status_code for _ in range(2)] == [503, 503]
+    asked.fails = False
+    assert client.get("/number").headers["age"] == "0"
+
+
+def test_an_answer_whose_renewal_came_to_nothing_is_made_anew_in_seconds(asked: Asked) -> None:
+    asked.app.add_middleware(SharingMiddleware)
+    asked.get()
+    asked.get()
+    asked.clock.advance(MAX_AGE_S + 1)
+    asked.fails = True
+    with pytest.raises(ZeroDivisionError):
+        asked.get()
+    asked.fails = False
+    asked.clock.advance(MAX_AGE_S + 1)
+    assert asked.get().json()["number"] == 2
+
+
+def test_the_first_of_two_headers_counts(asked: Asked) -> None:
+    def get(*accepted: str) -> Any:
+        return asked.client.get("/number", headers=[("accept", one) for one in accepted]).json()["number"]
+
+    assert [get("a", "b"), get("b"), get("a")] == [1, 2, 1]
 
 
 def test_one_hosts_answers_are_not_another_ones(asked: Asked) -> None:

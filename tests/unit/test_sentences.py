@@ -340,6 +340,12 @@ def _held(name: str, number: int) -> tuple[str, str]:
         ("grow: 5 -> 8 connections, at most 18", "확대: 5 -> 커넥션 8개, 최대 18개"),
         ("MariaDB 10.5 has had no support since 24 June 2025", "MariaDB 10.5: 2025년 6월 24일에 지원이 끝났습니다"),
         (
+            "the database: InsufficientPrivilege 42501, its user has not the right to do that; the batch in hand was "
+            "undone, run the rule again, and it goes on from here",
+            "데이터베이스: InsufficientPrivilege 42501, 이 데이터베이스 계정에는 그 권한이 없습니다. "
+            "처리 중이던 묶음은 취소되었습니다. 규칙을 다시 실행하면 여기서부터 이어집니다",
+        ),
+        (
             "the database: OperationalError 1205; the batch in hand was undone, run the rule again, and it goes on "
             "from here",
             "데이터베이스: OperationalError 1205. 처리 중이던 묶음은 취소되었습니다. "

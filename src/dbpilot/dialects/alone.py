@@ -5,8 +5,9 @@ Where a server goes on with a statement whose process has died, it also keeps th
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from threading import Event
 from typing import Any, Final
@@ -17,35 +18,44 @@ from sqlalchemy.exc import SQLAlchemyError
 from dbpilot.errors import RefusedError
 
 POLL_S: Final = 0.05
+MOST_POLL_S: Final = 1.0
+"""Who waits for long asks less often."""
+ENDED: Final = "an end was asked for while another process was at work; nothing was begun"
 
 
 @contextmanager
 def alone(
     connection: sa.Connection, name: str, wait_s: float, busy: str, cancel: Event | None = None
 ) -> Iterator[None]:
-    """The lock of this name is held by the connection; ``busy`` is what is said to who cannot have it, or was told
-    meanwhile to wait no longer.
+    """The lock of this name is held by the connection; ``busy`` is what is said to who cannot have it.
 
     Nobody waits inside of the server: a statement that waits there is itself in the way of an index that is built.
 
     Raises:
-        RefusedError: another process holds it, and for longer than ``wait_s``.
+        RefusedError: another process holds it, and for longer than ``wait_s``, or until an end was asked for.
     """
     if connection.dialect.name == "sqlite":
-        with _locked_file(connection.engine.url.database, name, wait_s, busy):
+        with _locked_file(connection.engine.url.database, name, partial(_wait, wait_s, busy, cancel)):
             yield
         return
     take, give = _statements(connection, name)
-    waiting, deadline = cancel or Event(), time.monotonic() + wait_s
-    while not connection.scalar(take):
-        if time.monotonic() > deadline or waiting.wait(POLL_S):
-            raise RefusedError(busy)
+    _wait(wait_s, busy, cancel, lambda: bool(connection.scalar(take)))
     try:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
             with suppress(SQLAlchemyError):  # the lock goes with the connection, which is of no use any more
                 connection.scalar(give)
+
+
+def _wait(wait_s: float, busy: str, cancel: Event | None, takes: Callable[[], bool]) -> None:
+    ends, began = cancel or Event(), time.monotonic()
+    while not takes():
+        waited_s = time.monotonic() - began
+        if waited_s > wait_s:
+            raise RefusedError(busy)
+        if ends.wait(max(POLL_S, min(MOST_POLL_S, waited_s / 20))):
+            raise RefusedError(ENDED)
 
 
 def _statements(connection: sa.Connection, name: str) -> tuple[sa.Select[Any], sa.Select[Any]]:
@@ -58,17 +68,22 @@ def _statements(connection: sa.Connection, name: str) -> tuple[sa.Select[Any], s
 
 
 @contextmanager
-def _locked_file(database: str | None, name: str, wait_s: float, busy: str) -> Iterator[None]:
+def _locked_file(database: str | None, name: str, wait: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
     """A file beside the database is locked the way SQLite locks its own; the lock ends with the process."""
     if not database or database == ":memory:" or database.startswith("file:"):
         yield
         return
-    lock = sqlite3.connect(f"{database}-{name.removeprefix('dbpilot-')}.lock", timeout=wait_s, isolation_level=None)
-    try:
+    lock = sqlite3.connect(f"{database}-{name.removeprefix('dbpilot-')}.lock", timeout=0, isolation_level=None)
+
+    def takes() -> bool:
         try:
             lock.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError:
-            raise RefusedError(busy) from None
+            return False
+        return True
+
+    try:
+        wait(takes)
         yield
     finally:
         lock.close()

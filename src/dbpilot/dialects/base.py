@@ -17,6 +17,7 @@ from dbpilot.unsupported import Unsupported
 NOT_ALLOWED: Final = "its user has not the right to do that"
 READ_ONLY: Final = "it may only be read"
 NO_SPACE: Final = "it has no space left"
+LOCKED: Final = "somebody else has a lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class Dialect:
     """The server's own code of a driver error (SQLSTATE, error number, ...); None when the driver gives none."""
 
     reasons: Mapping[str, str]
-    """What somebody has to mend before it can work, by such a code."""
+    """What is in the way until somebody mends it, or ends it, by such a code."""
 
     explain: Callable[[Connection, str, Any], PlanNode]
     """The plan of a statement with its parameters, as the driver takes them; it is not executed."""
@@ -113,6 +114,6 @@ class Dialect:
         return f"{type(error).__name__} {code}" if code else type(error).__name__
 
     def failure(self, error: BaseException) -> str:
-        """The same with what has to be mended, where the code says that."""
+        """The same with what is in the way, where the code says that."""
         kind, reason = self.error_class(error), self.reasons.get(self.error_code(error) or "")
         return f"{kind}, {reason}" if reason else kind

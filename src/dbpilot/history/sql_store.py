@@ -1,10 +1,11 @@
 """The history in a SQL database: SQLite by default, MariaDB/MySQL or PostgreSQL by URL."""
 
 import logging
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -84,7 +85,8 @@ SPARE: Final = 4
 """A file keeps one free page in so many, for what is written next; the pages beyond are given back."""
 GIVEN_BACK: Final = 5_000
 """Pages at a time, so that nobody waits long."""
-PAGES: Final = ("page_count", "freelist_count")
+PAGES: Final = ("auto_vacuum", "page_count", "freelist_count")
+INCREMENTAL: Final = 2
 SOURCES_EVERY_S: Final = 600.0
 SEEN_EVERY_S: Final = 3600.0
 MAX_WAITING: Final = 2_000
@@ -372,14 +374,15 @@ class SqlStore:
     def _give_back(self) -> None:
         """After a time when much was seen, the file becomes smaller again, bit by bit."""
         with self._connection(self._reading) as connection:
-            pages, free = (int(connection.exec_driver_sql(f"PRAGMA {of}").scalar_one()) for of in PAGES)
+            kind, pages, free = (int(connection.exec_driver_sql(f"PRAGMA {of}").scalar_one()) for of in PAGES)
         most = min(GIVEN_BACK, free - pages // SPARE)
-        if most > 0:
-            with self._connection(self._engine) as connection:
-                # A script, for the driver ends any other statement that has no rows after its first page; it ends the
-                # transaction first.
-                driver: Any = connection.connection.driver_connection
-                driver.executescript(f"PRAGMA incremental_vacuum({most})")
+        if kind != INCREMENTAL or most <= 0:
+            return
+        with self._connection(self._engine) as connection, suppress(sqlite3.OperationalError):  # another time, then
+            # A script, for the driver ends any other statement that has no rows after its first page; it ends the
+            # transaction first.
+            driver: Any = connection.connection.driver_connection
+            driver.executescript(f"PRAGMA incremental_vacuum({most})")
 
     def _forget_events(self, connection: Connection, now: datetime) -> None:
         """Of each kind those that are too old are gone; the index leads to them, and to no others."""

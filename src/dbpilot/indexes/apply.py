@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from dbpilot.clock import Clock
 from dbpilot.dialects import dialect_of
-from dbpilot.dialects.catalog import Catalog, Index
+from dbpilot.dialects.catalog import Catalog, Index, Table
 from dbpilot.dialects.connections import OwnConnections
 from dbpilot.dialects.ddl import Hindrances, Look, index_of, named
 from dbpilot.dialects.whatif import Query
@@ -262,7 +262,7 @@ class Applier:
             with self._runner.alone() as session:
                 for left in session.ledger.entries(*OPEN):
                     self._resumed(session, left)
-                refused = self._why_not(session, change)
+                refused = self._why_not(session, change, begins=True)
                 if refused is not None:
                     return refused
                 session.ledger.prepare()
@@ -288,19 +288,20 @@ class Applier:
                 session.ledger.advance(now, "building", self._runner.said(error), self._clock.now())
             raise
 
-    def _why_not(self, session: Session, change: Change) -> Outcome | None:
-        """Why the change is not begun; None where it is."""
+    def _why_not(self, session: Session, change: Change, *, begins: bool = False) -> Outcome | None:
+        """Why the change is not begun; None where it is. ``begins``: now, and not when others are made that it waits
+        for."""
         catalog = self._catalog(session)
         table = catalog.tables.get(change.table)
         if table is None:
             return Outcome(change, "refused", f"there is no table {change.table} any more")
         present = next((index for index in table.indexes if index.name == change.name), None)
         if change.act == "drop":
-            reason = None if present is None else why_kept(present, catalog)
             if present is None:
                 return Outcome(change, "already there", f"there is no index {change.name} any more")
             if self._is_on_trial(session, change):
                 return Outcome(change, "already there", f"{change.name} is hidden, and on trial")
+            reason = why_kept(present, catalog) or (_unserved(change, table) if begins else None)
             if reason is not None:
                 return Outcome(change, "refused", reason)
         elif change.index is not None:
@@ -656,6 +657,14 @@ class Applier:
 
 def _outcome(entry: Entry, text: str | None = None, verdict: Verdict | None = None) -> Outcome:
     return Outcome(entry.change, entry.state, text or entry.note or "", entry.ddl, entry.undo, entry.id, verdict)
+
+
+def _unserved(change: Change, table: Table) -> str | None:
+    """Why an index must not go yet that another one is to serve for; None where it may."""
+    serves = [index.name for index in table.indexes if index.valid and not index.ignored]
+    if change.served_by is None or change.served_by in serves:
+        return None
+    return f"{change.served_by}, which is to serve instead, is not there"
 
 
 def _is_open(entry: Entry) -> bool:

@@ -3,18 +3,21 @@ keeps the application waiting.
 
 Making answers may take a small share of a core, and has few threads of its own: the application's are the
 application's. While it takes less, which is so while people and a few programs ask, every answer is made anew. Beyond
-that the same question gets the answer that was made a moment ago, with its ``Age``. A question that nobody asked
-lately is always answered anew, and so is everything after somebody changed something.
+that the same question gets the answer that was made a moment ago, with its ``Age``, once everything was asked that the
+route depends on. A question that nobody asked lately is always answered anew, and so is everything after somebody
+changed something.
 
 :class:`SharingMiddleware` gives such an answer before the application looks through its routes, which takes longer than
 the answer.
 """
 
 import asyncio
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -24,11 +27,10 @@ from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dbpilot.clock import SYSTEM, Clock
-from dbpilot.web.answers import ApiRoute, refusal, unless_known
+from dbpilot.web.answers import ApiRoute, unless_known
 from dbpilot.web.keys import Role
 
 SHARE: Final = 0.01
@@ -45,6 +47,9 @@ LEARNT: Final = "dbpilot.shared_answers"
 """Where a request carries whose answers the middleware looks through first."""
 ASKED: Final = "dbpilot.asked"
 """Where it carries whose answers were looked through."""
+ANSWERED: Final[ContextVar[Request]] = ContextVar("dbpilot_answered")
+MAKING: Final = "dbpilot.making"
+"""Where it carries the answer that is made for it."""
 
 Question: TypeAlias = tuple[str, bytes, bytes, bytes]
 """Path, query, which kinds of answers are accepted, and of which host."""
@@ -57,7 +62,8 @@ class Made:
     response: Response
     role: Role
     at_s: float
-    being_renewed: bool = False
+    renewed_at_s: float = -math.inf
+    """When somebody began to make it anew."""
 
 
 @dataclass(slots=True)
@@ -106,102 +112,115 @@ class SharedAnswers:
 
         class SharedRoute(ApiRoute):
             def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-                super().__init__(path, answers.apart(endpoint), **options)
+                super().__init__(path, answers.shared(endpoint), **options)
 
             async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
                 answers.let_know(scope)
-                if not await answers.answered(scope, receive, send):
-                    await super().handle(scope, receive, send)
+                await super().handle(scope, receive, send)
 
             async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
                 return await answers.made(request, make)
 
         return SharedRoute
 
-    def apart(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
-        """The endpoint in a thread of ours; what it works there is counted."""
-        if iscoroutinefunction(endpoint):
-            return endpoint
+    def shared(self, endpoint: Callable[..., Any]) -> Callable[..., Any]:
+        """The endpoint, which is reached when nobody refused; it gives the answer of a moment ago, or a new one."""
+        make = endpoint if iscoroutinefunction(endpoint) else self._apart(endpoint)
 
-        def counted(*args: Any, **given: Any) -> Any:
+        @wraps(endpoint)
+        async def given(*args: Any, **values: Any) -> Any:
+            request = ANSWERED.get()
+            made = await self._usable(request.scope) if request.method == "GET" else None
+            if made is not None and _role_of(request) >= made.role:
+                return self._again(made)
+            if request.method == "GET":
+                request.scope[MAKING] = self._making.setdefault(_question(request.scope), Making())
+            return await make(*args, **values)
+
+        return given
+
+    def _apart(self, endpoint: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        """The endpoint in a thread of ours; what it works there is counted."""
+
+        def counted(*args: Any, **values: Any) -> Any:
             before_s = self._worked_s()
             try:
-                return endpoint(*args, **given)
+                return endpoint(*args, **values)
             finally:
                 self._spend(self._worked_s() - before_s)
 
-        @wraps(endpoint)
-        async def in_a_thread(*args: Any, **given: Any) -> Any:
-            return await to_thread.run_sync(partial(counted, *args, **given), limiter=self._limiter())
+        async def in_a_thread(*args: Any, **values: Any) -> Any:
+            return await to_thread.run_sync(partial(counted, *args, **values), limiter=self._limiter())
 
         return in_a_thread
 
     async def answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Whether the question got an answer that was made before; it is looked for once."""
-        if scope["method"] != "GET" or scope.get(ASKED) is self:
+        """Whether the question got an answer that was made before."""
+        made = await self._usable(scope) if scope["method"] == "GET" else None
+        request = Request(scope, receive)
+        try:
+            if made is None or not await self._may_see(request, made):
+                return False
+        except Exception:  # noqa: BLE001 - the route asks again, and there the application answers what is raised
             return False
-        scope[ASKED] = self
-        made = await self.usable(scope)
-        return made is not None and await self.tell(made, scope, receive, send)
+        await unless_known(request, self._again(made))(scope, receive, send)
+        return True
+
+    async def _may_see(self, request: Request, made: Made) -> bool:
+        await self.admits(request)
+        return _role_of(request) >= made.role
 
     def let_know(self, scope: Scope) -> None:
         """The middleware that the request came through, if any, asks here first from now on."""
-        learnt: list[SharedAnswers] | None = scope.get(LEARNT)
-        if learnt is not None and self not in learnt:
+        app, learnt = scope.get(LEARNT, (None, []))
+        if app is not None and app is scope.get("app") and self not in learnt:  # not one that is mounted inside
             learnt.append(self)
 
     def know(self, question: Question) -> bool:
         """Whether there is an answer, or will be in a moment."""
         return question in self._known or question in self._making
 
-    async def usable(self, scope: Scope) -> Made | None:
-        """The answer that may be given to this question once more; None where it has to be made."""
-        question = _question(scope)
+    async def _usable(self, scope: Scope) -> Made | None:
+        """The answer that may be given to this question once more; None where it has to be made, and where it was
+        looked for already."""
+        if scope.get(ASKED) is self:
+            return None
+        scope[ASKED], question = self, _question(scope)
         with self._lock:
             is_dear, made, making = self._left() <= 0, self._known.get(question), self._making.get(question)
-            if made is not None and (made.being_renewed or (is_dear and self._age_s(made) < MAX_AGE_S)):
-                return made
             if made is not None:
-                made.being_renewed = True
+                now_s = self._clock.ticks()
+                is_young = is_dear and now_s - made.at_s < MAX_AGE_S
+                if is_young or now_s - made.renewed_at_s < MAX_AGE_S:
+                    return made
+                made.renewed_at_s = now_s
                 return None
         return await asyncio.shield(making.made) if making is not None and is_dear and making.is_here else None
 
-    async def tell(self, made: Made, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Whether this answer was given; it is not for callers who may see less than the one it was made for."""
-        request = Request(scope, receive)
-        try:
-            await self.admits(request)
-        except HTTPException as refused:
-            await refusal(refused)(scope, receive, send)
-            return True
-        if _role_of(request) < made.role:
-            return False
-        response = unless_known(request, made.response)
-        age = (b"age", b"%d" % self._age_s(made))
-        start: dict[str, Any] = {"type": "http.response.start", "status": response.status_code}
-        await send({**start, "headers": [*response.raw_headers, age]})
-        await send({"type": "http.response.body", "body": response.body})
-        return True
+    def _again(self, made: Made) -> Response:
+        response = Response(made.response.body, made.response.status_code)
+        age = (b"age", b"%d" % (self._clock.ticks() - made.at_s))
+        response.raw_headers = [*made.response.raw_headers, age]
+        return response
 
     async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
-        """A new answer, which the next ones get as well."""
-        if request.method != "GET":
-            try:
-                return await make(request)
-            finally:
-                self._forget()
-        question, made, changes = _question(request.scope), None, self._changes
-        making = self._making.setdefault(question, Making())
+        """The answer; a new one the next ones get as well."""
+        token, changes = ANSWERED.set(request), self._changes
         try:
             response = await make(request)
-            if response.status_code == 200 and len(response.body) <= MAX_BODY:
-                made = Made(response, _role_of(request), self._clock.ticks())
+            if MAKING in request.scope and _is_for_others(response):
+                self._keep(request, Made(response, _role_of(request), self._clock.ticks()), changes)
             return unless_known(request, response)
         finally:
-            self._keep(question, made, changes)
-            making.end(made)
+            ANSWERED.reset(token)
+            if request.method != "GET":
+                self._forget()
+            elif MAKING in request.scope:
+                self._keep(request, None, changes)
 
-    def _keep(self, question: Question, made: Made | None, changes: int) -> None:
+    def _keep(self, request: Request, made: Made | None, changes: int) -> None:
+        """What was made for the request is for others, unless something was changed meanwhile; or nothing was made."""
+        question, making = _question(request.scope), request.scope.pop(MAKING)
         with self._lock:
             self._making.pop(question, None)
             self._known.pop(question, None)
@@ -209,6 +228,7 @@ class SharedAnswers:
                 self._known[question] = made
             if len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
+        making.end(made)
 
     def _forget(self) -> None:
         with self._lock:
@@ -227,9 +247,6 @@ class SharedAnswers:
         self._counted_at_s = now_s
         return self._left_s
 
-    def _age_s(self, made: Made) -> float:
-        return self._clock.ticks() - made.at_s
-
     def _limiter(self) -> CapacityLimiter:
         loop = asyncio.get_running_loop()
         if loop not in self._threads:
@@ -241,7 +258,9 @@ class SharingMiddleware:
     """``app.add_middleware(SharingMiddleware)``, before all others: the first one added is the innermost.
 
     So whatever the application's other middlewares do with a request is done, and only its routes are not looked
-    through. Whose answers may be given it learns from the requests that get as far as those routes.
+    through. Whose answers may be given it learns from the requests that get as far as those routes. Who may see them is
+    asked of the keys or of ``authorize``, and of nothing else: it is not for an application that includes the router
+    with dependencies of its own.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -254,13 +273,18 @@ class SharingMiddleware:
             for answers in self._learnt:
                 if answers.know(question) and await answers.answered(scope, receive, send):
                     return
-            scope[LEARNT] = self._learnt
+            scope[LEARNT] = scope.get("app"), self._learnt
         await self._app(scope, receive, send)
 
 
 def _question(scope: Scope) -> Question:
-    headers = {name: value for name, value in scope["headers"] if name in (b"accept", b"host")}
+    headers = {name: value for name, value in reversed(scope["headers"]) if name in (b"accept", b"host")}
     return scope["path"], scope["query_string"], headers.get(b"accept", b""), headers.get(b"host", b"")
+
+
+def _is_for_others(response: Response) -> bool:
+    is_whole = response.status_code == 200 and len(response.body) <= MAX_BODY
+    return is_whole and "set-cookie" not in response.headers
 
 
 def _role_of(request: Request) -> Role:

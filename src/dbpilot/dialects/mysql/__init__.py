@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from dbpilot.dialects.base import NO_SPACE, NOT_ALLOWED, READ_ONLY, Capacity, Dialect, ServerStatement
+from dbpilot.dialects.base import LOCKED, NO_SPACE, NOT_ALLOWED, READ_ONLY, Capacity, Dialect, ServerStatement
 from dbpilot.dialects.mysql.catalog import catalog, sampled
 from dbpilot.dialects.mysql.checkup import CHECKS
 from dbpilot.dialects.mysql.ddl import DDL
@@ -32,6 +32,7 @@ REASONS: Final = {
     **dict.fromkeys(map(str, DENIED), NOT_ALLOWED),
     **dict.fromkeys(("1290", "1792", "1836"), READ_ONLY),
     **dict.fromkeys(("1021", "1114"), NO_SPACE),
+    "1205": LOCKED,
 }
 CONSUMER: Final = text("SELECT ENABLED FROM performance_schema.setup_consumers WHERE NAME = 'statements_digest'")
 

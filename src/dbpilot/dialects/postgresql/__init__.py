@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, MetaData, Table, func, select, text
 
-from dbpilot.dialects.base import NO_SPACE, NOT_ALLOWED, READ_ONLY, Capacity, Dialect, ServerStatement
+from dbpilot.dialects.base import LOCKED, NO_SPACE, NOT_ALLOWED, READ_ONLY, Capacity, Dialect, ServerStatement
 from dbpilot.dialects.postgresql.catalog import catalog, sampled
 from dbpilot.dialects.postgresql.checkup import CHECKS
 from dbpilot.dialects.postgresql.ddl import DDL
@@ -21,7 +21,7 @@ HIDDEN: Final = "<insufficient privilege>"
 SCHEMA_OF_EXTENSION: Final = text(
     "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = :name"
 )
-REASONS: Final = {"42501": NOT_ALLOWED, "25006": READ_ONLY, "53100": NO_SPACE}
+REASONS: Final = {"42501": NOT_ALLOWED, "25006": READ_ONLY, "53100": NO_SPACE, "55P03": LOCKED}
 LOADED: Final = text("SELECT EXISTS (SELECT FROM pg_settings WHERE name = :setting)")
 """A library's own settings are there once it is loaded, and unlike shared_preload_libraries anybody may see them."""
 

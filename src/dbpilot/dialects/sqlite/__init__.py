@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine
 
-from dbpilot.dialects.base import NO_SPACE, NOT_ALLOWED, READ_ONLY, Dialect
+from dbpilot.dialects.base import LOCKED, NO_SPACE, NOT_ALLOWED, READ_ONLY, Dialect
 from dbpilot.dialects.plan import PlanNode
 from dbpilot.dialects.sqlite.catalog import catalog, sampled
 from dbpilot.dialects.sqlite.checkup import CHECKS
@@ -19,6 +19,8 @@ REASONS: Final = {
     "SQLITE_READONLY": READ_ONLY,
     "SQLITE_READONLY_DIRECTORY": READ_ONLY,
     "SQLITE_FULL": NO_SPACE,
+    "SQLITE_BUSY": LOCKED,
+    "SQLITE_LOCKED": LOCKED,
 }
 
 
