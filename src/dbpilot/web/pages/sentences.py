@@ -27,6 +27,8 @@ JOINT: Final = re.compile(r"(?<=[.!?])\s+|[;:]\s+|\n")
 """What stands between sentences."""
 CLOSE_JOINT: Final = re.compile(rf"{JOINT.pattern}|, (?:and )?")
 """The same, and what stands between clauses: too frequent in whatever else is said to be looked at there."""
+ERROR: Final = re.compile(r"[A-Z]\w+ [0-9A-Z_]{3,}")
+"""A class of errors with the database's code: the same in all languages."""
 FULL_STOP: Final = "."
 GAP: Final = "\0"
 MOST_JOINTS: Final = 12
@@ -180,7 +182,7 @@ class Sentences:
             if said is not None:
                 return number, Part(said, is_said=True)
         piece = text[begin : ends[0]]
-        return 0, Part(piece, is_said=False if " " in piece else None)
+        return 0, Part(piece, is_said=False if " " in piece and not ERROR.fullmatch(piece) else None)
 
 
 def _told(template: Template, match: re.Match[str]) -> int:
