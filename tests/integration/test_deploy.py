@@ -11,10 +11,12 @@ import pytest
 import sqlalchemy as sa
 import yaml
 
+from app.common.infra.database.config.database_config import database_url
 from app.settings import Settings
 from dbpilot import PilotConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import own_engine
+from dbpilot.web.keys import refuse_open
 from tests.support import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -61,21 +63,20 @@ def test_the_settings_of_the_service_are_settings(
     services: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
-    subprocess.run(
-        [sys.executable, "-m", "dbpilot", "key", "new", "--role", "metrics", "--file", keys],
-        check=True,
-        capture_output=True,
-    )
-    for name, value in services["finstage"]["environment"].items():
-        monkeypatch.setenv(name, re.sub(r"\$\{\w+:\?[^}]*\}", "0123456789abcdef" * 4, value))
-    monkeypatch.setenv("DBPILOT_WEB__KEYS_FILE", str(keys))
-    assert PilotConfig.from_env().web.keys_file == keys
-    url = sa.make_url(Settings().database_url.get_secret_value())
-    assert (url.username, url.host, url.database) == (
-        ACCOUNT,
-        "mariadb",
-        services["mariadb"]["environment"]["MARIADB_DATABASE"],
-    )
+    for role in ("metrics", "admin"):
+        command = [Path(sys.executable).with_name("dbpilot"), "key", "new", "--role", role, "--file", keys]
+        subprocess.run(command, check=True, capture_output=True)
+    environment = {
+        name: re.sub(r"\$\{\w+:\?[^}]*\}", "0123456789abcdef" * 4, value)
+        for name, value in services["finstage"]["environment"].items()
+    } | {"DBPILOT_WEB__KEYS_FILE": str(keys)}
+    url = database_url(environment["DATABASE_URL"], tmp_path)
+    assert (url.username, url.host, url.database) == (ACCOUNT, "mariadb", ACCOUNT)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = PilotConfig.from_env()
+    refuse_open(Settings().host, config.web, "FINSTAGE_HOST")
+    assert [line.split(":")[1] for line in keys.read_text().splitlines()] == ["metrics", "admin"]
 
 
 def test_the_grants_are_all_that_advice_needs(mariadb_url: sa.URL) -> None:

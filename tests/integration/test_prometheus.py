@@ -277,8 +277,20 @@ def _run(*command: str) -> str:
 def test_what_is_shipped_for_prometheus_is_valid() -> None:
     promtool = program("promtool", "prometheus")
     _run(promtool, "check", "config", "prometheus.yml")
+    _run(promtool, "check", "config", "--syntax-only", "prometheus-compose.yml")  # its key is made later
     _run(program("amtool", "prometheus-alertmanager"), "check-config", "alertmanager.yml")
     _run(promtool, "test", "rules", *sorted(str(path) for path in (DEPLOY / "tests").glob("*.yml")))
+
+
+def test_the_containers_prometheus_asks_the_same_elsewhere() -> None:
+    here, there = (
+        yaml.safe_load((DEPLOY / f"{name}.yml").read_text()) for name in ("prometheus", "prometheus-compose")
+    )
+    for shipped in (here, there):
+        [job], [manager] = shipped["scrape_configs"], shipped["alerting"]["alertmanagers"]
+        job.pop("authorization", None)
+        del job["static_configs"], manager["static_configs"]
+    assert here == there
 
 
 @pytest.mark.parametrize("rules", ["database_performance", "dbpilot"])
