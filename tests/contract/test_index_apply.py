@@ -357,6 +357,38 @@ def test_two_at_once_are_one(engine: sa.Engine) -> None:
     assert len(applier(engine).entries()) == 1
 
 
+def test_who_waits_for_another_hears_an_end(engine: sa.Engine) -> None:
+    ends = threading.Event()
+    waits = applier(engine, manners=replace(HURRIED, alone_wait_s=10 * DEADLINE_S), cancel=ends)
+
+    def wait(_: Any) -> None:
+        if not refused:
+            refused.append("waits")
+            threading.Timer(0.2, ends.set).start()
+            with pytest.raises(RefusedError, match="an end was asked for"):
+                waits.apply([wanted("ix_other")], who="other")
+
+    refused: list[str] = []
+    one(applier(engine, tell=wait).apply([wanted()], who="me"))
+    assert refused == ["waits"]
+    assert index(engine, "ix_other") is None
+
+
+def test_an_index_stays_when_the_one_that_is_to_serve_for_it_is_gone(engine: sa.Engine) -> None:
+    needless = drop(present(engine, "ix_orders_paid"), "ix_new serves as well", served_by="ix_new")
+    assert one(applier(engine).apply([needless], who="me", dry_run=True)).step == "planned", "it waits for that"
+    outcome = one(applier(engine).apply([needless], who="me"))
+    assert (outcome.step, outcome.text) == ("refused", "ix_new, which is to serve instead, is not there")
+    assert not present(engine, "ix_orders_paid").ignored
+
+
+def test_the_last_attempts_wait_as_long_as_the_tables_readers_are_used_to() -> None:
+    manners = Manners()
+    assert [manners.wait_s(left, 1.0) for left in (9, 5, 3, 2)] == [0.05, 0.05, 0.2, 0.4]
+    assert [manners.wait_s(1, mean_s) for mean_s in (0.0, 1.0, 2.0, 20.0, 50.0)] == [0.8, 6.0, 10.0, 40.0, 60.0]
+    assert replace(manners, most_lock_wait_s=3).wait_s(0, 20.0) == 3.0
+
+
 def test_an_index_that_no_plan_uses_goes_at_once(engine: sa.Engine) -> None:
     outcome = one(applier(engine).apply([wanted()], who="me", explains=lambda *_: False))
     assert outcome.step == "reverted"
