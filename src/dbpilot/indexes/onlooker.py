@@ -15,6 +15,8 @@ WORTH: Final = 0.1
 MOST_WAIT_S: Final = 2.0
 """At the end of a long statement others may wait behind it for this part of the time that would be lost otherwise, and
 no longer."""
+AGAIN_S: Final = 1.0
+"""A statement takes a moment to end; one that does not is told again."""
 
 
 class Onlooker:
@@ -47,6 +49,7 @@ class Onlooker:
         self._over = Event()
         self._began = time.monotonic()
         self._waiting_since: float | None = None
+        self._stops_again = 0.0
         self.ended = False
         """Whether it ended the statement because others waited behind it."""
         self._connection = None if backend is None else _opened(engine)
@@ -79,10 +82,9 @@ class Onlooker:
         if look is None:
             self._waiting_since = None
             return
-        if self._cancel.is_set():
-            self._ddl.stop(self._connection, self._backend, look)
-        elif self._waits_too_long(look):
-            self.ended = True
+        self.ended = self.ended or (not self._cancel.is_set() and self._waits_too_long(look))
+        if (self.ended or self._cancel.is_set()) and time.monotonic() >= self._stops_again:
+            self._stops_again = time.monotonic() + AGAIN_S
             self._ddl.stop(self._connection, self._backend, look)
         self._at_progress(look)
 

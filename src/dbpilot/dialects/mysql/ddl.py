@@ -113,10 +113,11 @@ class MySqlDdl:
         return (f"ANALYZE LOCAL TABLE {quoted(dialect, index.table)}",)
 
     def limit(self, connection: sa.Connection, wait_s: float, patience_s: float) -> None:  # noqa: ARG002 - others wait
-        """No wait at all where that is asked for and known; else whole seconds, in case that nobody looks."""
+        """No wait at all where that is asked for and known; else whole seconds, in case that nobody looks: later than
+        an onlooker would end it, for who is ended from two sides at once may have its next statement ended, too."""
         dialect = connection.dialect
         no_wait = wait_s <= 0 and _kind(dialect) == "mariadb" and _version(dialect) >= NO_WAIT_FROM
-        most_s = max(MOST_WAIT_S, math.ceil(wait_s))
+        most_s = max(MOST_WAIT_S, math.ceil(wait_s) + 1)
         connection.execute(sa.text("SET SESSION lock_wait_timeout = :s"), {"s": 0 if no_wait else most_s})
         if _kind(dialect) == "mariadb":
             connection.execute(sa.text("SET SESSION max_statement_time = 0"))
