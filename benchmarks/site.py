@@ -26,7 +26,7 @@ POLL_S: Final = 0.5
 ALL_HOURS: Final = 24
 OPEN: Final = ("planned", "building", "watching", "finishing", "reverting")
 """Steps of a change that is not over."""
-QUIET_S: Final = 45.0
+QUIET_S: Final = 180.0
 """When nothing was changed for so long, nothing will be, though steps are missing."""
 OURS: Final = "dbpilot_"
 """Tables of this prefix are the pilot's own."""

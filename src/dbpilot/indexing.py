@@ -69,7 +69,9 @@ STEPS_TOLD: Final = 20
 CHANGES_TOLD: Final = 100
 ENDS: Final = "the pilot stops"
 PATIENCE_S: Final = 1800.0
-"""Changes that nobody waits for wait so long for those of another: a large table's index takes minutes to build."""
+"""Changes that nobody waits for wait so long for those of another, as a large table's index takes minutes to build, and
+for a moment at which nothing stands against them."""
+AGAIN_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +213,8 @@ class Indexing:
     ) -> list[Outcome]:
         """These steps are taken, in the caller's thread, and watched from then on; in a dry run nothing is changed.
 
-        Another process that changes indexes is waited for, for as long as the caller is patient; None for some
-        seconds.
+        Another process that changes indexes is waited for, and a moment at which nothing stands against a step, for as
+        long as the caller is patient; None for some seconds, and for no moment.
 
         Raises:
             NotThereError: a step is not among those of the last analysis.
@@ -229,13 +231,24 @@ class Indexing:
         if dry_run:
             as_planned = dict(zip(changes, planned, strict=True))
             return [outcome for _, outcome in in_turn(steps, as_planned.__getitem__)]
-        return self._take(steps, lambda change: applier.apply([change], who=by, explains=self._explains)[0])
+        until = self._clock.ticks() + (patience_s or 0)
+        return self._take(steps, lambda change: applier.apply([change], who=by, explains=self._explains)[0], until)
 
-    def _take(self, steps: Sequence[Suggestion], take: Callable[[Change], Outcome]) -> list[Outcome]:
+    def _take(self, steps: Sequence[Suggestion], take: Callable[[Change], Outcome], until: float) -> list[Outcome]:
+        done: list[Outcome] = []
         self._outcomes = ()
+
+        def take_in_time(change: Change) -> Outcome:
+            while (outcome := take(change)).step == "not now" and self._clock.ticks() < until:
+                self._outcomes = (*done, outcome)
+                if self._stopping.wait(AGAIN_S):
+                    break
+            return outcome
+
         try:
-            for _, outcome in in_turn(steps, take):
-                self._outcomes = (*self._outcomes, outcome)
+            for _, outcome in in_turn(steps, take_in_time):
+                done.append(outcome)
+                self._outcomes = tuple(done)
         finally:
             self._note_change()
         return list(self._outcomes)

@@ -450,6 +450,26 @@ def test_what_is_asked_for_waits_until_another_has_changed_its_index(
         until(lambda: [one.step for one in shop.pilot.indexing.changes()] == ["watching"], "it is made")
 
 
+@pytest.mark.parametrize("database_url", ["mariadb", "postgresql"], indirect=True)
+def test_what_is_asked_for_waits_for_a_moment_at_which_nothing_stands_against_it(
+    database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = Limits(oldest_s=0)
+    monkeypatch.setattr("dbpilot.indexing.manners_of", lambda config: replace(manners_of(config), limits=impatient))
+    monkeypatch.setattr("dbpilot.indexing.AGAIN_S", 0.1)
+    with opened(database_url, settings(apply=True)) as shop, ExitStack() as stack:
+        shop.asks()
+        step = shop.advised()
+        with own_engine(shop.engine).connect() as another:
+            another.execute(sa.insert(ORDERS_TABLE).values(id=-1, customer=1, placed=NOW, status="open", total=1))
+            time.sleep(1.5)  # whole seconds count
+            shop.pilot.indexing.begin_apply([step.id])
+            until(lambda: [one.step for one in shop.pilot.indexing.changes()] == ["not now"], "it is told why")
+            [waits] = shop.pilot.indexing.changes()
+            assert "transactions are open" in waits.text
+        until(lambda: [one.step for one in shop.pilot.indexing.changes()] == ["watching"], "it is made")
+
+
 def test_a_change_on_trial_is_judged_while_an_analysis_goes_on(
     database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
