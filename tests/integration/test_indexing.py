@@ -27,6 +27,7 @@ from dbpilot.dialects import dialect_of
 from dbpilot.dialects.alone import alone
 from dbpilot.dialects.catalog import Key
 from dbpilot.dialects.connections import own_engine
+from dbpilot.dialects.ddl import Limits
 from dbpilot.dialects.whatif import NewIndex
 from dbpilot.errors import NotThereError, RefusedError
 from dbpilot.history.store import INDEX_SEEN, Batch, Event, MemoryStore
@@ -454,10 +455,10 @@ def test_what_is_asked_for_waits_until_another_has_changed_its_index(
 def test_what_is_asked_for_waits_for_a_moment_at_which_nothing_stands_against_it(
     database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient = Limits(oldest_s=0)
+    impatient = Limits(oldest_transaction_s=0)
     monkeypatch.setattr("dbpilot.indexing.manners_of", lambda config: replace(manners_of(config), limits=impatient))
     monkeypatch.setattr("dbpilot.indexing.AGAIN_S", 0.1)
-    with opened(database_url, settings(apply=True)) as shop, ExitStack() as stack:
+    with opened(database_url, settings(apply=True)) as shop:
         shop.asks()
         step = shop.advised()
         with own_engine(shop.engine).connect() as another:
