@@ -37,10 +37,10 @@ class Manners:
     """Of these each waits twice as long as the one before: a table that slow statements read all the time is never free
     for an instant."""
     desperate_attempts: int = 2
+    used_to: float = 6.0
     most_lock_wait_s: float = 60.0
-    """The very last of them wait six times as long as the slowest statement on the table takes on the average, up to
-    ten seconds, for who reads it is used to that; where two such statements take longer, as long as they; but never
-    longer than this."""
+    """The very last of them wait so many times as long as the slowest statement on the table takes on the average, for
+    who reads it is used to that; but no longer than this."""
     patience_s: float = 20.0
     """So long a statement of ours waits where nobody waits behind it."""
     builds: int = 10
@@ -70,8 +70,7 @@ class Manners:
         usual_s = self.lock_wait_s * float(2 ** max(0, self.last_attempts - attempts_left))
         if attempts_left >= self.desperate_attempts:
             return usual_s
-        used_to_s = max(min(6 * statement_s, 10.0), 2 * statement_s)
-        return max(usual_s, min(self.most_lock_wait_s, used_to_s))
+        return max(usual_s, min(self.most_lock_wait_s, self.used_to * statement_s))
 
 
 class CancelledError(Exception):
