@@ -349,7 +349,7 @@ class Indexing:
         schema = self._analysis.catalog.schema if self._analysis is not None else None
         manners = manners_of(self._config)
         return Applier(
-            own_engine(self._engine),
+            own_engine(self._engine, patient=True),
             self._clock,
             manners=manners if patience_s is None else replace(manners, alone_wait_s=patience_s),
             schema=schema if self._engine.dialect.name == "postgresql" else None,

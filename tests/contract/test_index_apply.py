@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from dbpilot.clock import SYSTEM
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.catalog import Catalog, Index, Key
+from dbpilot.dialects.connections import own_engine
 from dbpilot.dialects.ddl import Limits, named
 from dbpilot.dialects.whatif import NewIndex, Query
 from dbpilot.errors import RefusedError
@@ -514,6 +515,20 @@ def test_a_table_that_slow_statements_read_all_the_time_gets_its_index(mariadb_u
         outcome = one(applier(engine, manners=replace(HURRIED, builds=6)).apply([change], who="me"))
         stop.set()
     assert outcome.step == "watching", (outcome, readers)
+
+
+def test_a_statement_may_take_longer_than_the_application_waits_for_an_answer(mariadb_url: sa.URL) -> None:
+    other = filled(mariadb_url)
+    engine = sa.create_engine(mariadb_url, connect_args={"read_timeout": 1, "write_timeout": 1})
+    patient = replace(HURRIED, polite_builds=0, lock_wait_s=DEADLINE_S)
+    sleeping = "SELECT count(*) FROM information_schema.processlist WHERE info LIKE 'SELECT id, SLEEP%'"
+    with background(lambda: asked(other, "SELECT id, SLEEP(3) FROM orders LIMIT 1")):
+        until(lambda: asked(other, sleeping) == [1])
+        outcome = one(applier(own_engine(engine, patient=True), manners=patient).apply([wanted()], who="me"))
+    assert outcome.step == "watching", outcome
+    with own_engine(engine).connect() as connection, pytest.raises(sa.exc.OperationalError):
+        connection.exec_driver_sql("SELECT SLEEP(3)")
+    engine.dispose()
 
 
 class DiesThen(Applier):

@@ -183,7 +183,7 @@ def applier_of(
 ) -> Applier:
     """Who changes the indexes of this database."""
     return Applier(
-        own_engine(engine),
+        own_engine(engine, patient=True),
         SYSTEM,
         manners=manners_of(config),
         schema=schema,

@@ -7,6 +7,7 @@ made and prepared the way the application's are: what hands out its credentials 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -48,6 +49,9 @@ TRANSACTIONS: Final = {"postgresql": "READ COMMITTED"}
 
 Elsewhere the limits are the session's, and START TRANSACTION begins one on whichever connection.
 """
+CLIENT_LIMITS: Final = frozenset({"read_timeout", "write_timeout"})
+"""Arguments by which MySQL's drivers give up a statement that the server works at for long."""
+PATIENT: Final[ContextVar[bool]] = ContextVar("dbpilot_patient", default=False)
 
 
 class OwnConnections:
@@ -115,15 +119,16 @@ def why_alone(application: Engine) -> Unsupported | None:
     )
 
 
-def own_engine(application: Engine) -> Engine:
+def own_engine(application: Engine, *, patient: bool = False) -> Engine:
     """An engine with a dialect object and a pool of its own, for the application's are watched; it keeps no connection.
 
-    Of an async engine's it is the sync side, which needs a loop and a greenlet.
+    Of an async engine's it is the sync side, which needs a loop and a greenlet. A patient one has no limits in the
+    driver to how long a statement may take: an index of a large table takes longer than any request may.
     """
     how: dict[str, Any] = {
         "poolclass": NullPool,
         # It has no public name, and knows the arguments, and the token, that the application connects with.
-        "creator": application.pool._creator,
+        "creator": _patient(application) if patient else application.pool._creator,
         # SQLAlchemy logs what is executed, and the application's values are among that.
         "hide_parameters": True,
     }
@@ -131,6 +136,29 @@ def own_engine(application: Engine) -> Engine:
     engine = create_async_engine(url, **how).sync_engine if application.dialect.is_async else create_engine(url, **how)
     event.listen(engine, "connect", partial(_prepare, application))
     return engine
+
+
+def _patient(application: Engine) -> Callable[..., Any]:
+    """Connects as the application does, without its driver's limits; whoever has a creator of its own keeps them."""
+    if not event.contains(application, "do_connect", _without_limits):
+        event.listen(application, "do_connect", _without_limits)
+
+    def creator(connection_record: Any = None) -> Any:
+        create: Any = application.pool._creator
+        token = PATIENT.set(True)
+        try:
+            return create(connection_record) if connection_record is not None else create()
+        finally:
+            PATIENT.reset(token)
+
+    return creator
+
+
+def _without_limits(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    """The connection, if it is one of ours; None where SQLAlchemy shall make it as always."""
+    if not PATIENT.get():
+        return None
+    return dialect.connect(*arguments, **{name: said for name, said in options.items() if name not in CLIENT_LIMITS})
 
 
 def _prepare(application: Engine, connection: Any, record: Any) -> None:
