@@ -28,6 +28,8 @@ OPEN: Final = ("planned", "building", "watching", "finishing", "reverting")
 """Steps of a change that is not over."""
 QUIET_S: Final = 180.0
 """When nothing was changed for so long, nothing will be, though steps are missing."""
+PLANNED_S: Final = 900.0
+"""Counting what is due reads whole tables, beside everything else."""
 OURS: Final = "dbpilot_"
 """Tables of this prefix are the pilot's own."""
 
@@ -132,16 +134,18 @@ class Site:
         return changes
 
     def clean(self, run_s: float, patience_s: float) -> dict[str, Any]:
-        """Retention ran for so long, or to its end; returns what it tells of that."""
+        """Retention ran for so long once it was planned, or to its end; returns what it tells of that."""
         self.ask("/api/database/cleanup/run?dry_run=false", "POST")
-        waited(lambda: not self._cleans(), run_s)
+        waited(lambda: bool((running := self._cleans()) is None or running["progress"]), PLANNED_S)
+        waited(lambda: self._cleans() is None, run_s)
         self.ask("/api/database/cleanup/cancel", "POST")
-        waited(lambda: not self._cleans(), patience_s)
+        waited(lambda: self._cleans() is None, patience_s)
         [last, *_] = self.ask("/api/database/cleanup")["last_runs"]
         return dict(last)
 
-    def _cleans(self) -> bool:
-        return self.ask("/api/database/cleanup")["running"] is not None
+    def _cleans(self) -> dict[str, Any] | None:
+        running: dict[str, Any] | None = self.ask("/api/database/cleanup")["running"]
+        return running
 
     def pool(self, since_s: float) -> list[dict[str, Any]]:
         """How the serving process's pool was from this moment on, oldest first: that one is asked for most."""

@@ -301,7 +301,7 @@ class Cleaning:
         if self._engine.dialect.is_async:
             raise RefusedError("cleaning needs an engine without asyncio; make one with create_engine for it")
         if self._own is None:
-            self._own_engine = own_engine(self._engine)
+            self._own_engine = own_engine(self._engine, patient=True)
             self._own = Retention(self._own_engine, self._rules, self._clock)
         return self._own
 
