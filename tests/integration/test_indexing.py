@@ -433,6 +433,9 @@ def test_over_http_steps_are_taken_in_the_background(database_url: sa.URL) -> No
         undone = client.post(f"/indexes/changes/{change['number']}/undo")
         assert (undone.status_code, undone.json()["step"]) == (200, "reverted")
         assert step.index not in indexes(shop.url)
+        again = shop.advised()
+        assert (step.safe, again.id, again.safe) == (True, step.id, False)
+        assert any("it was tried, and taken back on " in one for one in again.evidence)
 
 
 def test_what_is_asked_for_waits_until_another_has_changed_its_index(

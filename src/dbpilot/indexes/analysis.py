@@ -15,7 +15,7 @@ from dbpilot.dialects.whatif import Cost, Grade, NewIndex, Query, WhatIf
 from dbpilot.errors import PilotError, RefusedError
 from dbpilot.indexes.advisor import Limits, Proposal, advise, is_prefix
 from dbpilot.indexes.audit import Finding, Observed, audit, unknowns
-from dbpilot.indexes.ledger import Ledger
+from dbpilot.indexes.ledger import Entry, Ledger
 from dbpilot.indexes.patterns import PatternVerdict, Recommended, check
 from dbpilot.indexes.score import Score, evidence_of, overall, score
 from dbpilot.indexes.workload import Workload
@@ -25,6 +25,8 @@ OUR_TABLES: Final = "dbpilot_"
 CATALOG_S: Final = 30.0
 """A question about the catalogue may take so long."""
 NOT_ASKED: Final = "the optimizer was not asked"
+REMEMBERED: Final = timedelta(days=30)
+"""What was tried and taken back is worth another try after so long."""
 
 Progress = Callable[[str], None]
 """Told what is done next, in words; what it raises ends the analysis."""
@@ -47,6 +49,8 @@ class Analysis:
     overall: Score
     notes: tuple[Unsupported, ...]
     """What this database does not tell."""
+    taken_back: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Of indexes (table and name) that were made lately and did not stay: when, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +104,11 @@ class Analyst:
             self._proposal(catalog, workload, wanted.limits, progress) if wanted.advice else (None, NOT_ASKED)
         )
         progress("adding up")
-        observed = replace(wanted.observed, on_trial=self._on_trial())
-        return self._concluded(began, catalog, workload, proposal, why, replace(wanted, observed=observed))
-
-    def _on_trial(self) -> frozenset[str]:
-        found = self._own.run(lambda connection: Ledger(connection).entries("watching", "finishing"), CATALOG_S)
-        entries = [] if isinstance(found, Unsupported) else found
-        changes = (entry.change for entry in entries)
-        return frozenset(f"{change.table}.{change.name}" for change in changes if change.act == "drop")
+        found = self._own.run(lambda connection: Ledger(connection).entries(), CATALOG_S)
+        entries: list[Entry] = [] if isinstance(found, Unsupported) else found
+        observed = replace(wanted.observed, on_trial=_on_trial(entries))
+        concluded = self._concluded(began, catalog, workload, proposal, why, replace(wanted, observed=observed))
+        return replace(concluded, taken_back=_taken_back(entries, self._clock.now() - REMEMBERED))
 
     def _proposal(
         self, catalog: Catalog, workload: Workload, limits: Limits, progress: Progress
@@ -158,6 +159,22 @@ class Analyst:
             overall=overall(evidence.values()),
             notes=(*wanted.notes, *unknowns(catalog, now, wanted.unused_after), *catalog.notes),
         )
+
+
+def _on_trial(entries: Iterable[Entry]) -> frozenset[str]:
+    """Indexes (``table.index``) that are hidden, or going."""
+    changes = (entry.change for entry in entries if entry.state in ("watching", "finishing"))
+    return frozenset(f"{change.table}.{change.name}" for change in changes if change.act == "drop")
+
+
+def _taken_back(entries: Iterable[Entry], since: datetime) -> dict[tuple[str, str], str]:
+    """What the last change of each index was that was to be made, where that did not stay."""
+    last = {(one.change.table, one.change.name): one for one in entries if one.change.act == "create"}
+    return {
+        place: f"{entry.changed:%Y-%m-%d}: {entry.note}"
+        for place, entry in last.items()
+        if entry.state == "reverted" and entry.changed >= since
+    }
 
 
 def _planned(proposal: Proposal | None, verdicts: Iterable[PatternVerdict]) -> tuple[NewIndex, ...]:

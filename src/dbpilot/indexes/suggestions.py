@@ -123,6 +123,7 @@ class _Suggesting:
     ) -> Suggestion:
         name = advice.name if advice is not None else name_of(index, self._catalog)
         made = index_of(index, name, self._schema)
+        tried = self._analysis.taken_back.get((index.table, name))
         return Suggestion(
             id=_id("create", index.table, repr(index)),
             act="create",
@@ -132,8 +133,8 @@ class _Suggesting:
             ddl=self._ddl.create(self._dialect, made, hidden=False),
             undo=self._ddl.drop(self._dialect, named(index.table, name, self._schema)),
             reason=reason,
-            evidence=evidence,
-            safe=safe,
+            evidence=(*evidence, *((f"it was tried, and taken back on {tried}",) if tried else ())),
+            safe=safe and tried is None,
             grade=advice.grade if advice is not None else MODEL,
             size_bytes=advice.size_bytes if advice is not None else None,
             advice=advice,
