@@ -61,6 +61,9 @@ log = logging.getLogger(__name__)
 ACTIVITY: Final = "activity"
 DUE_KEPT: Final = timedelta(minutes=5)
 """Counting what is due reads the tables; who asks again sooner gets the same answer."""
+DUE_WAIT_S: Final = 5.0
+"""Who asks what is due waits so long for the count."""
+COUNTING: Final = "it is being counted; ask again in a moment"
 STOP_S: Final = 10.0
 """As long as a batch in hand may take to end."""
 Remembered = Callable[[str], tuple[Sequence[Event], str | None]]
@@ -104,6 +107,7 @@ class Cleaning:
         self._lock = Lock()
         self._counting = Lock()
         self._due: tuple[datetime, Plan | None, str | None] | None = None
+        self._count: Thread | None = None
         self._ended = 0
         """Runs that are over: what was counted while one ended is not kept."""
         self._running: tuple[datetime, str | None] | None = None
@@ -313,18 +317,32 @@ class Cleaning:
             return []
 
     def _counted(self) -> tuple[Plan | None, str | None]:
-        """What is due, counted now or a moment ago."""
+        """What is due, counted a moment ago or now; of large tables what was known before, until that is done."""
+        counting = None
         with self._counting:
-            now, kept = self._clock.now(), self._due
-            if kept is None or now - kept[0] >= DUE_KEPT:
-                ended = self._ended
-                try:
-                    kept = now, self.plan() if self._rules else None, None
-                except PilotError as error:
-                    kept = now, None, str(error)
-                with self._lock:
-                    self._due = kept if ended == self._ended else None
-            return kept[1:]
+            kept = self._due
+            is_old = kept is not None and self._clock.now() - kept[0] >= DUE_KEPT
+            if kept is None or (is_old and self._running is None):
+                if self._count is None or not self._count.is_alive():
+                    self._count = Thread(target=self._count_due, name="dbpilot-due", daemon=True)
+                    self._count.start()
+                counting = self._count
+        if counting is not None:
+            counting.join(DUE_WAIT_S)
+        with self._lock:
+            return (None, COUNTING) if self._due is None else self._due[1:]
+
+    def _count_due(self) -> None:
+        now, ended = self._clock.now(), self._ended
+        try:
+            plan, error = self.plan() if self._rules else None, None
+        except PilotError as refused:
+            plan, error = None, str(refused)
+        except Exception as failed:  # noqa: BLE001 - the border to drivers and their surprises
+            plan, error = None, f"it could not be counted: {type(failed).__name__}"
+        with self._lock:
+            # What was counted while a run ended is answered once.
+            self._due = (now if ended == self._ended else now - DUE_KEPT), plan, error
 
     def running(self) -> CleanupRunning | None:
         """The run that goes on in this process, and how far it is; None while there is none."""

@@ -301,6 +301,28 @@ def test_a_schedule_of_the_configuration_is_kept_from_start_to_stop(engine: sa.E
     assert pilot.cleanup().next_run is None
 
 
+def test_who_asks_what_is_due_does_not_wait_for_a_long_count(
+    pilot: Autopilot, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, plan, counts = threading.Event(), pilot.cleaning.plan, []
+
+    def slow() -> Any:
+        counts.append(1)
+        goes_on.wait(60)
+        return plan()
+
+    monkeypatch.setattr("dbpilot.cleaning.DUE_WAIT_S", 0.1)
+    monkeypatch.setattr(pilot.cleaning, "plan", slow)
+    asked = [client.get("/cleanup").json() for _ in range(2)]
+    assert [(one["due"], one["due_error"]) for one in asked] == [
+        (None, "it is being counted; ask again in a moment")
+    ] * 2
+    goes_on.set()
+    _until(lambda: client.get("/cleanup").json()["due"])
+    assert client.get("/cleanup").json()["due"]["steps"][0]["rows"] == OLD
+    assert counts == [1]
+
+
 def test_a_schedule_that_makes_no_sense_is_refused_even_without_rules(
     engine: sa.Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

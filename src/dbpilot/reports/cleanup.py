@@ -70,7 +70,8 @@ class CleanupReport:
 
     rules: list[RuleReport]
     due: Plan | None
-    """What a run would do; counted at most every few minutes. None where it could not be found out."""
+    """What a run would do; counted at most every few minutes, and in the background where that takes long. None where
+    it is not known yet, or could not be found out."""
     due_error: str | None
     running: CleanupRunning | None
     schedule: str | None
