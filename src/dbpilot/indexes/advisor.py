@@ -303,8 +303,11 @@ class _Advisor:
         return frozenset(self._options[number] for number in bits(chosen))
 
     def _told(self, chosen: int) -> Proposal:
-        indexes = self._indexes(chosen)
-        advice = sorted((self._advice(number, indexes) for number in bits(chosen)), key=lambda one: -one.saves)
+        # A little of many statements' cost is within what estimates are worth: it would be nobody's promise.
+        idle = [number for number in bits(chosen) if not self._advice(number, self._indexes(chosen)).gains]
+        indexes = self._indexes(chosen & ~sum(1 << number for number in idle))
+        numbers = [number for number in bits(chosen) if number not in idle]
+        advice = sorted((self._advice(number, indexes) for number in numbers), key=lambda one: -one.saves)
         return Proposal(
             advice=tuple(advice),
             statements=len(self._judged),
