@@ -521,7 +521,7 @@ def test_values_are_in_no_answer_log_or_history(
             connection.execute(sa.text(f"SELECT id FROM orders WHERE note = '{MARK}' OR total = 5")).all()
         shop.pilot.indexing.analyse()
         ids = [step.id for step in shop.pilot.indexes().steps]
-        outcomes = shop.pilot.indexing.apply(ids, dry_run=False)
+        outcomes = shop.pilot.indexing.apply(ids, dry_run=False, patience_s=WAIT_S)
         assert any(outcome.entry is not None for outcome in outcomes), outcomes
         analysis = shop.pilot.indexing.analyse()
         shop.pilot.indexing.follow()
