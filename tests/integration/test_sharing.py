@@ -21,7 +21,7 @@ from dbpilot.config import WebConfig
 from dbpilot.testing.fakes import FakeClock
 from dbpilot.web.access import Access, Caller
 from dbpilot.web.keys import Role
-from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, SharedAnswers, SharingMiddleware
+from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, Budget, SharedAnswers, SharingMiddleware
 
 DEADLINE_S = 60
 
@@ -35,7 +35,7 @@ class Asked:
         self.found: Caller | None = Caller("an operator", Role.OPERATOR)
         self.fails = False
         access = Access(WebConfig(), self.authorize)
-        answers = SharedAnswers(access.looks, self.clock, lambda: self.worked_s)
+        answers = SharedAnswers(access.looks, Budget(self.clock, lambda: self.worked_s))
         router = APIRouter(route_class=answers.route(), dependencies=[Depends(access.looks)])
         router.add_api_route("/number", self.number)
         router.add_api_route("/number", self.changed, methods=["POST"])
@@ -84,6 +84,29 @@ def test_what_takes_much_is_made_for_all_who_ask_within_seconds(asked: Asked) ->
     asked.clock.advance(2)
     assert asked.get().json()["number"] == 2
     assert asked.get().json()["number"] == 2
+
+
+def test_what_is_done_with_what_was_found_is_work_as_well() -> None:
+    asked = Asked(0)
+
+    class Written(PlainTextResponse):
+        def render(self, content: Any) -> bytes:
+            asked.worked_s += 2 * SAVED_S
+            return bytes(super().render(content))
+
+    async def many() -> Written:
+        asked.made += 1
+        return Written(str(asked.made))
+
+    asked.router.add_api_route("/many", many)
+    asked.app.include_router(asked.router)
+    assert [asked.client.get("/many").text for _ in range(3)] == ["1"] * 3
+
+
+def test_the_routers_of_a_pilot_have_one_budget() -> None:
+    pilot, other = Asked(), Asked()
+    Budget.of(pilot).spend(2 * SAVED_S)
+    assert (Budget.of(pilot).is_spent, Budget.of(other).is_spent) == (True, False)
 
 
 def test_another_question_has_an_answer_of_its_own(asked: Asked) -> None:
@@ -244,12 +267,13 @@ def _together(app: FastAPI, path: str, many: int) -> list[httpx2.Response]:
     return asyncio.run(all_of_them())
 
 
-def _router(endpoint: Callable[[], Any]) -> FastAPI:
+def _router(endpoint: Callable[..., Any]) -> FastAPI:
     async def admits(_: Request) -> None:
         """Everybody."""
 
-    answers = SharedAnswers(admits)
-    answers._spend(SAVED_S + 1)
+    budget = Budget()
+    budget.spend(SAVED_S + 1)
+    answers = SharedAnswers(admits, budget)
     router = APIRouter(route_class=answers.route())
     router.add_api_route("/slow", endpoint)
     app = FastAPI()

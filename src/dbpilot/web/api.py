@@ -32,7 +32,7 @@ from dbpilot.web.paging import (
     SlowQueryPage,
 )
 from dbpilot.web.queries import add_queries
-from dbpilot.web.sharing import SharedAnswers
+from dbpilot.web.sharing import Budget, SharedAnswers
 
 MAX_HOURS: Final = 24 * 366
 MAX_DURATION_S: Final = 7 * 24 * 3600
@@ -88,7 +88,7 @@ def make_api(pilot: Autopilot, authorize: Authorize | None = None) -> APIRouter:
     access = Access(pilot.config.web, authorize)
     router = APIRouter(
         tags=["database"],
-        route_class=SharedAnswers(access.looks).route(),
+        route_class=SharedAnswers(access.looks, Budget.of(pilot)).route(),
         dependencies=[Depends(access.looks)],
         responses=MAY_LOOK,
     )
@@ -228,7 +228,7 @@ def make_metrics(pilot: Autopilot, namespace: str, authorize: Authorize | None =
     access = Access(pilot.config.web, authorize)
     router = APIRouter(
         tags=["database"],
-        route_class=SharedAnswers(access.scrapes).route(),
+        route_class=SharedAnswers(access.scrapes, Budget.of(pilot)).route(),
         dependencies=[Depends(access.scrapes)],
         responses=MAY_LOOK,
     )

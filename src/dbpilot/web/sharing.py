@@ -1,11 +1,11 @@
 """Answers that many ask for are made for one of them: whoever asks how the application's database is must not be what
 keeps the application waiting.
 
-Making answers may take a small share of a core, and has few threads of its own: the application's are the
-application's. While it takes less, which is so while people and a few programs ask, every answer is made anew. Beyond
-that the same question gets the answer that was made a moment ago, with its ``Age``, once everything was asked that the
-route depends on. A question that nobody asked lately is always answered anew, and so is everything after somebody
-changed something.
+Making answers may take a small share of a core, for all routers of a pilot together, and has few threads of its own:
+the application's are the application's. While it takes less, which is so while people and a few programs ask, every
+answer is made anew. Beyond that the same question gets the answer that was made a moment ago, with its ``Age``, once
+everything was asked that the route depends on. A question that nobody asked lately is always answered anew, and so is
+everything after somebody changed something.
 
 :class:`SharingMiddleware` gives such an answer before the application looks through its routes, which takes longer than
 the answer.
@@ -15,7 +15,7 @@ import asyncio
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from dbpilot.web.keys import Role
 
 SHARE: Final = 0.01
 """Of a core, for making answers; what was not used before is saved up."""
-SAVED_S: Final = 1.0
+SAVED_S: Final = 0.5
 MAX_AGE_S: Final = 5.0
 """An answer that is older is made anew, whatever that takes: for one of those who ask, while the others get the old
 one."""
@@ -84,26 +84,82 @@ class Making:
                 self.made.set_result(made)
 
 
+class Budget:
+    """How long may be worked at answers, whichever router gives them."""
+
+    def __init__(self, clock: Clock = SYSTEM, worked_s: Callable[[], float] = time.thread_time) -> None:
+        """``worked_s`` says how long this thread worked."""
+        self.clock = clock
+        self.worked_s = worked_s
+        self._lock = Lock()
+        self._left_s = SAVED_S
+        self._counted_at_s = clock.ticks()
+
+    @staticmethod
+    def of(pilot: object) -> "Budget":
+        """The one of this pilot."""
+        return _BUDGETS.setdefault(pilot, Budget())
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether an answer is too dear to be made anew now."""
+        with self._lock:
+            return self._left() <= 0
+
+    def spend(self, worked_s: float) -> None:
+        """So much was worked."""
+        with self._lock:
+            self._left_s = max(self._left() - worked_s, -SAVED_S)
+
+    def _left(self) -> float:
+        now_s = self.clock.ticks()
+        self._left_s = min(SAVED_S, self._left_s + (now_s - self._counted_at_s) * SHARE)
+        self._counted_at_s = now_s
+        return self._left_s
+
+
+_BUDGETS: Final[WeakKeyDictionary[object, Budget]] = WeakKeyDictionary()
+
+
+class Counted:
+    """``await Counted(work, budget)``: the work itself; ``worked_s`` is what its steps took of the loop's thread."""
+
+    def __init__(self, work: Awaitable[Response], budget: Budget) -> None:
+        self._work = work
+        self._now_s = budget.worked_s
+        self.worked_s = 0.0
+
+    def __await__(self) -> Generator[Any, Any, Response]:
+        steps = self._work.__await__()
+        step, given = steps.send, None
+        while True:
+            before_s = self._now_s()
+            try:
+                waits_for = step(given)
+            except StopIteration as ended:
+                response: Response = ended.value
+                return response
+            finally:
+                self.worked_s += self._now_s() - before_s
+            try:
+                step, given = steps.send, (yield waits_for)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it is the work's
+                step, given = steps.throw, error
+
+
 class SharedAnswers:
     """The latest answers of one router."""
 
-    def __init__(
-        self,
-        admits: Callable[[Request], Awaitable[None]],
-        clock: Clock = SYSTEM,
-        worked_s: Callable[[], float] = time.thread_time,
-    ) -> None:
-        """``admits`` raises for a request that may not be answered; ``worked_s`` says how long this thread worked."""
+    def __init__(self, admits: Callable[[Request], Awaitable[None]], budget: Budget) -> None:
+        """``admits`` raises for a request that may not be answered."""
         self.admits = admits
-        self._clock = clock
-        self._worked_s = worked_s
+        self._budget = budget
+        self._clock = budget.clock
         self._lock = Lock()
         self._known: OrderedDict[Question, Made] = OrderedDict()
         self._making: dict[Question, Making] = {}
         self._changes = 0
         """How often somebody changed something: what was begun before that is not kept."""
-        self._left_s = SAVED_S
-        self._counted_at_s = clock.ticks()
         self._threads: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
 
     def route(self) -> type[ApiRoute]:
@@ -143,11 +199,11 @@ class SharedAnswers:
         """The endpoint in a thread of ours; what it works there is counted."""
 
         def counted(*args: Any, **values: Any) -> Any:
-            before_s = self._worked_s()
+            before_s = self._budget.worked_s()
             try:
                 return endpoint(*args, **values)
             finally:
-                self._spend(self._worked_s() - before_s)
+                self._budget.spend(self._budget.worked_s() - before_s)
 
         async def in_a_thread(*args: Any, **values: Any) -> Any:
             return await to_thread.run_sync(partial(counted, *args, **values), limiter=self._limiter())
@@ -186,8 +242,9 @@ class SharedAnswers:
         if scope.get(ASKED) is self:
             return None
         scope[ASKED], question = self, _question(scope)
+        is_dear = self._budget.is_spent
         with self._lock:
-            is_dear, made, making = self._left() <= 0, self._known.get(question), self._making.get(question)
+            made, making = self._known.get(question), self._making.get(question)
             if made is not None:
                 now_s = self._clock.ticks()
                 is_young = is_dear and now_s - made.at_s < MAX_AGE_S
@@ -205,18 +262,20 @@ class SharedAnswers:
 
     async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
         """The answer; a new one the next ones get as well."""
-        token, changes = ANSWERED.set(request), self._changes
+        token, changes, work = ANSWERED.set(request), self._changes, Counted(make(request), self._budget)
+        made: Made | None = None
         try:
-            response = await make(request)
-            if MAKING in request.scope and _is_for_others(response):
-                self._keep(request, Made(response, _role_of(request), self._clock.ticks()), changes)
+            response = await work
+            if _is_for_others(response):
+                made = Made(response, _role_of(request), self._clock.ticks())
             return unless_known(request, response)
         finally:
             ANSWERED.reset(token)
             if request.method != "GET":
                 self._forget()
             elif MAKING in request.scope:
-                self._keep(request, None, changes)
+                self._budget.spend(work.worked_s)
+                self._keep(request, made, changes)
 
     def _keep(self, request: Request, made: Made | None, changes: int) -> None:
         """What was made for the request is for others, unless something was changed meanwhile; or nothing was made."""
@@ -235,17 +294,6 @@ class SharedAnswers:
             self._changes += 1
             self._known.clear()
             self._making.clear()
-
-    def _spend(self, worked_s: float) -> None:
-        with self._lock:
-            self._left_s = max(self._left() - worked_s, -SAVED_S)
-
-    def _left(self) -> float:
-        """Seconds of work that may be spent now."""
-        now_s = self._clock.ticks()
-        self._left_s = min(SAVED_S, self._left_s + (now_s - self._counted_at_s) * SHARE)
-        self._counted_at_s = now_s
-        return self._left_s
 
     def _limiter(self) -> CapacityLimiter:
         loop = asyncio.get_running_loop()
