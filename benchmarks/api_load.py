@@ -4,8 +4,9 @@ python -m benchmarks.api_load [--seconds 60] [--databases sqlite,mariadb] [--rou
 
 Finstage serves as it always does, in one process. Its market routes are asked at a steady rate, whether it answers or
 not (open loop: a request's time begins when it was due); from another process ``/api/database`` and ``/metrics`` are
-asked as a dashboard and a Prometheus would. Minutes without and with the second load take turns, so that a machine that
-drifts is seen. Nothing is cached by the callers, and nothing is asked with If-None-Match.
+asked as a dashboard and a Prometheus would. As a peer, the landing page is asked as often: a constant, which costs
+what the web framework costs. Minutes with neither and with either take turns, so that a machine that drifts is seen.
+Nothing is cached by the callers, and nothing is asked with If-None-Match.
 """
 
 import argparse
@@ -52,6 +53,7 @@ DATABASE: Final = {
     "/metrics": 2,
 }
 """Paths, and how often each is asked beside the others."""
+CONSTANT: Final = {"/": 1}
 SETTLE_S: Final = 2.0
 """The beginning of each minute is not counted."""
 WARM_UP_S: Final = 15.0
@@ -200,53 +202,73 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+@dataclass
+class Turns:
+    """The minutes in which the application had the same beside it."""
+
+    beside: Mapping[str, int] | None
+    ours: Seen = field(default_factory=Seen)
+    theirs: Seen = field(default_factory=Seen)
+    p95_ms: list[float] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    def add(self, ours: Seen, theirs: Seen, cpu_s: float) -> None:
+        """One more minute."""
+        self.ours.add(ours)
+        self.theirs.add(theirs)
+        self.p95_ms.append(ours.quantile_ms(0.95))
+        self.cpu_s += cpu_s
+
+    def moved(self, alone: "Turns") -> float:
+        """The application's p95, in percent of what it was alone."""
+        return (self.ours.quantile_ms(0.95) / alone.ours.quantile_ms(0.95) - 1) * 100
+
+
 def figures(name: str, env: Mapping[str, str], seconds: float, rounds: int) -> Iterator[Figure]:
-    """The application alone, and beside the API's load, in turns."""
-    alone, beside, api = Seen(), Seen(), Seen()
-    p95_ms: dict[bool, list[float]] = {False: [], True: []}
-    used: dict[bool, float] = {False: 0.0, True: 0.0}
+    """The application alone, beside a constant, and beside the API, in turns."""
+    turns: tuple[Turns, Turns, Turns] = Turns(None), Turns(CONSTANT), Turns(DATABASE)
     clients = ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
     with serving(env) as (port, pid), clients:
-        _both(clients, port, WARM_UP_S, SEED, with_api=True)
-        for number in range(2 * rounds):
-            with_api, before_s = number % 2 == 1, _cpu_s(pid)
-            ours, theirs = _both(clients, port, seconds, SEED + number // 2, with_api=with_api)
-            used[with_api] += (_cpu_s(pid) - before_s) / rounds
-            p95_ms[with_api].append(ours.quantile_ms(0.95))
-            (beside if with_api else alone).add(ours)
-            api.add(theirs)
-    yield from _told(name, alone, beside, api, p95_ms)
-    extra_ms = (used[True] - used[False]) / (API_PER_S * seconds) * 1000
-    yield Figure(f"{name}: CPU of one answer of the API", extra_ms, "ms")
+        _both(clients, port, WARM_UP_S, SEED, DATABASE)
+        for number in range(rounds):
+            for turn in turns:
+                before_s = _cpu_s(pid)
+                ours, theirs = _both(clients, port, seconds, SEED + number, turn.beside)
+                turn.add(ours, theirs, _cpu_s(pid) - before_s)
+    yield from _told(name, *turns)
+    extra_ms = [(turn.cpu_s - turns[0].cpu_s) / (API_PER_S * seconds * rounds) * 1000 for turn in turns]
+    yield Figure(f"{name}: CPU of one answer of the API", extra_ms[2], "ms", {"of the landing page": extra_ms[1]})
 
 
-def _both(clients: ProcessPoolExecutor, port: int, length_s: float, seed: int, *, with_api: bool) -> tuple[Seen, Seen]:
+def _both(
+    clients: ProcessPoolExecutor, port: int, length_s: float, seed: int, beside: Mapping[str, int] | None
+) -> tuple[Seen, Seen]:
     ours = clients.submit(asked, port, Load(MARKET, APPLICATION_PER_S, length_s, seed))
     theirs: Future[Seen] | None = None
-    if with_api:
-        theirs = clients.submit(asked, port, Load(DATABASE, API_PER_S, length_s, seed + 1000))
+    if beside:
+        theirs = clients.submit(asked, port, Load(beside, API_PER_S, length_s, seed + 1000))
     return ours.result(), theirs.result() if theirs else Seen()
 
 
-def _told(name: str, alone: Seen, beside: Seen, api: Seen, p95_ms: Mapping[bool, list[float]]) -> Iterator[Figure]:
-    turns = {f"turn {number + 1}": value for number, value in enumerate(p95_ms[False])}
-    yield Figure(f"{name}: p95 of the application alone", alone.quantile_ms(0.95), "ms", turns)
-    turns = {f"turn {number + 1}": value for number, value in enumerate(p95_ms[True])}
-    yield Figure(
-        f"{name}: p95 of the application beside {API_PER_S:.0f} requests/s", beside.quantile_ms(0.95), "ms", turns
-    )
-    moved = (beside.quantile_ms(0.95) / alone.quantile_ms(0.95) - 1) * 100
-    drift = {"of itself alone between the turns": (p95_ms[False][-1] / p95_ms[False][0] - 1) * 100}
-    yield Figure(f"{name}: p95 of the application moved", moved, "%", drift, "less than 5 %", moved < 5)
-    medians = {"alone": alone.quantile_ms(0.5)}
-    yield Figure(f"{name}: median of the application beside them", beside.quantile_ms(0.5), "ms", medians)
-    failed = len(alone.errors) + len(beside.errors) + len(api.errors)
-    answered = sum(len(times) for times in api.times_s.values())
-    for error in sorted({*alone.errors, *beside.errors, *api.errors}):
+def _told(name: str, alone: Turns, constant: Turns, api: Turns) -> Iterator[Figure]:
+    for turns, beside in ((alone, "alone"), (api, f"beside {API_PER_S:.0f} requests/s")):
+        each = {f"turn {number + 1}": value for number, value in enumerate(turns.p95_ms)}
+        yield Figure(f"{name}: p95 of the application {beside}", turns.ours.quantile_ms(0.95), "ms", each)
+    peers = {
+        "beside as many for the landing page": constant.moved(alone),
+        "of itself alone between the turns": (alone.p95_ms[-1] / alone.p95_ms[0] - 1) * 100,
+    }
+    moved = api.moved(alone)
+    yield Figure(f"{name}: p95 of the application moved", moved, "%", peers, "less than 5 %", moved < 5)
+    medians = {"alone": alone.ours.quantile_ms(0.5), "beside the landing page": constant.ours.quantile_ms(0.5)}
+    yield Figure(f"{name}: median of the application beside them", api.ours.quantile_ms(0.5), "ms", medians)
+    errors = [error for turns in (alone, constant, api) for seen in (turns.ours, turns.theirs) for error in seen.errors]
+    for error in sorted(set(errors)):
         print(error)
-    yield Figure(f"{name}: answers that failed", failed, "", {"of the API's": answered}, "0", not failed)
-    slowest = {path: sorted(times)[int(0.95 * len(times))] * 1000 for path, times in sorted(api.times_s.items())}
-    yield Figure(f"{name}: p95 of the API", api.quantile_ms(0.95), "ms", slowest)
+    answered = sum(len(times) for times in api.theirs.times_s.values())
+    yield Figure(f"{name}: answers that failed", len(errors), "", {"of the API's": answered}, "0", not errors)
+    slowest = {path: sorted(times)[int(0.95 * len(times))] * 1000 for path, times in sorted(api.theirs.times_s.items())}
+    yield Figure(f"{name}: p95 of the API", api.theirs.quantile_ms(0.95), "ms", slowest)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

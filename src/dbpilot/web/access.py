@@ -20,6 +20,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from inspect import isawaitable
 from secrets import token_urlsafe
 from typing import Annotated, Final, Literal, TypeAlias
@@ -354,6 +355,7 @@ def _is_here(request: Request) -> bool:
     return is_loopback(address) and is_loopback(_host_name(request.headers.get("host", "")))
 
 
+@lru_cache(maxsize=256)
 def _host_name(authority: str) -> str:
     try:
         return urlsplit(f"//{authority}").hostname or ""
