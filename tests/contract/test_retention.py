@@ -1,5 +1,6 @@
 """Rows leave their table on every database and for every archive, and none of them is ever lost or doubled."""
 
+import gc
 import shutil
 import threading
 import time
@@ -137,6 +138,23 @@ def test_the_rows_that_are_deleted_are_those_that_are_archived(engine: sa.Engine
     }
     assert kept.verify("old news").ok
     assert run(kept).deleted == 0
+
+
+def test_pythons_collector_does_not_follow_rows_on_their_way(
+    engine: sa.Engine, other_database: str, tmp_path: Path
+) -> None:
+    """It would go through all of the application's objects for every few thousand of them."""
+    table, met = news_table(engine), []
+    for name, place in (("there", other_database), ("in files", str(tmp_path / "files"))):
+        fill(engine, table, 100)
+        with engine.connect() as connection:
+            travelling = portable(Catalogue(connection).live("news"), connection.dialect)
+        met += travelling.as_mappings(list(rows_of(engine, table).values()))
+        kept = retention(engine, rule(place, name=name))
+        run(kept)
+        met += archived(kept, engine, name).values()
+    assert len(met) == 400
+    assert not any(map(gc.is_tracked, met))
 
 
 def test_a_dry_run_changes_nothing_and_says_what_the_run_does(engine: sa.Engine, target: str) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.types import TypeEngine
 
 from dbpilot.errors import RefusedError
+from dbpilot.retention.live import plain_names
 
 AT_ONCE: Final = 500
 """So many values pyarrow turns into its own, or back, in one go: no other thread of Python runs meanwhile."""
@@ -95,7 +96,7 @@ def forms_of(table: sa.Table) -> dict[str, Form]:
     Raises:
         RefusedError: a column that Parquet has no form for; names it.
     """
-    forms = {column.name: form_of(column.type) for column in table.columns}
+    forms = dict(zip(plain_names(table.columns), (form_of(column.type) for column in table.columns), strict=True))
     for name, form in forms.items():
         if form is None:
             raise RefusedError(

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, TypeVar
 
 import sqlalchemy as sa
@@ -198,7 +199,7 @@ class Elsewhere:
             raise RetentionError("the program ends; what was begun is undone or done by the next run") from None
 
     def _write_now(self, batch: BatchKey, rows: Rows, left: Left) -> Digest | None:
-        *columns, _ = zip(*rows.values(), strict=True)
+        columns = _by_column(rows)
         wanted = digest_of_columns(columns)
         try:
             self.target.write(batch, self.portable.table, self.portable.as_mappings(list(rows.values())))
@@ -307,6 +308,13 @@ def check_is_ours(connection: sa.Connection, rule: str, target: ArchiveTarget, p
             f"{target.name} has rows of a rule {rule!r} that this database never archived there; give the rule another "
             "name or another target"
         )
+
+
+def _by_column(rows: Rows) -> list[list[Any]]:
+    """The values of each column, without the fingerprints; without an iterator for each row, which ``zip`` would make
+    and Python's collector follow."""
+    whole = list(rows.values())
+    return [list(map(itemgetter(place), whole)) for place in range(len(whole[0]) - 1)]
 
 
 def _fingerprints(rows: Rows) -> list[str] | None:

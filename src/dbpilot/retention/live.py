@@ -1,6 +1,6 @@
 """The live tables, as the database describes them, and the tables that their rows are archived in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -160,6 +160,12 @@ def _is_partial(index: Any) -> bool:
 def _tells_apart(column: sa.Column[Any]) -> bool:
     """NULLs are like nothing, and a float may be another number once it was written down."""
     return not isinstance(column.type, sa.Float) and (column.primary_key or not column.nullable)
+
+
+def plain_names(columns: Iterable[sa.ColumnElement[Any]]) -> list[str]:
+    """The columns' names as Python's own texts: the collector follows a dict with keys of a class of SQLAlchemy's, and
+    a dict for each row of a batch would have it go through the whole application's objects again and again."""
+    return [str(column.key) for column in columns]
 
 
 def stamp_name(table: sa.Table) -> str:

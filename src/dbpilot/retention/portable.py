@@ -13,7 +13,7 @@ from sqlalchemy.dialects import mysql, postgresql
 
 from dbpilot.errors import RefusedError
 from dbpilot.retention.digest import MODULUS, Digest
-from dbpilot.retention.live import Live, plain
+from dbpilot.retention.live import Live, plain, plain_names
 
 BINARY: Final = (sa.LargeBinary, sa.BINARY, sa.VARBINARY, mysql.TINYBLOB, mysql.MEDIUMBLOB, mysql.LONGBLOB)
 MYSQL_TEXT: Final = (sa.Enum, mysql.SET, sa.Time, sa.JSON)
@@ -70,7 +70,7 @@ class Portable:
     @property
     def names(self) -> tuple[str, ...]:
         """The columns, in the order in which they are read."""
-        return tuple(self.table.c.keys())
+        return tuple(plain_names(self.table.columns))
 
     def read(self, condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
         """The rows, in the order of their key, each with its fingerprint or NULL at its end."""
@@ -106,7 +106,7 @@ def portable(live: Live, dialect: sa.Dialect) -> Portable:
             given[column.name] = bound
     key = sa.PrimaryKeyConstraint(*live.key_names)
     table = sa.Table(live.table.name, sa.MetaData(), *columns, key)
-    names = list(table.c.keys())
+    names = plain_names(table.columns)
     places = tuple(names.index(name) for name in live.key_names)
     return Portable(live, table, tuple(selected), given, places, fingerprint_of(selected, dialect))
 

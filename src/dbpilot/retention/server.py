@@ -17,7 +17,7 @@ from dbpilot.errors import ConfigError, RefusedError, RetentionError
 from dbpilot.history.sql_store import SILENCE, place
 from dbpilot.retention.conditions import beyond, comparable, one_of, within
 from dbpilot.retention.digest import Digest, digest_of
-from dbpilot.retention.live import Live, Moment, plain, stamp_name
+from dbpilot.retention.live import Live, Moment, plain, plain_names, stamp_name
 from dbpilot.retention.policy import NAME_LENGTH
 from dbpilot.retention.portable import BINARY, ExactDecimal, digest_from, fingerprint_of, read_digest
 from dbpilot.retention.reconcile import changes, reconcile
@@ -118,7 +118,7 @@ class ServerTarget:
     def read_back(self, batch: BatchKey, table: sa.Table) -> Digest | None:
         """What the archive has of the batch; None for no row."""
         archive = self._wanted(table)
-        names = [column.name for column in table.columns]
+        names = plain_names(table.columns)
         wanted = sa.select(*(archive.c[name] for name in names)).where(_of(archive, table, batch))
         with self._told(), self._engine.connect() as connection:
             found = digest_of((dict(zip(names, row, strict=True)) for row in connection.execute(wanted)), names)
@@ -147,7 +147,7 @@ class ServerTarget:
         """The rule's rows in the order of their key, chunk by chunk."""
         archive = self._wanted(table)
         key = [archive.c[column.name] for column in table.primary_key]
-        names = [column.name for column in table.columns]
+        names = plain_names(table.columns)
         wanted = sa.select(*(archive.c[name] for name in names)).where(archive.c[RULE] == rule).order_by(*key)
         if time_column is not None:
             column = archive.c[time_column]
