@@ -1,6 +1,8 @@
 """What a cleaning does when copies fail, rows change under it, archives are full, dead, or hold something already."""
 
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -650,3 +652,20 @@ def test_a_rule_that_fails_leaves_the_others_alone(engine: sa.Engine, tmp_path: 
     assert not done.ok
     assert {result.rule: result.deleted for result in done.results} == {"old news": 10, "quotes": 0}
     assert len(rows_of(engine, quotes)) == 10
+
+
+def test_an_index_that_is_hidden_is_nothing_to_be_warned_of(engine: sa.Engine) -> None:
+    table = news_table(engine, sa.Column("topic", sa.String(20), index=True))
+    fill(engine, table, 10)
+    if not getattr(engine.dialect, "is_mariadb", False):
+        pytest.skip("only MariaDB has such indexes")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE news ALTER INDEX ix_news_topic IGNORED")
+    plan = (
+        "import sys; from datetime import timedelta; import sqlalchemy as sa; from dbpilot.retention import *;"
+        "rule = Rule('old news', 'news', 'at', timedelta(days=1));"
+        "print(Retention(sa.create_engine(sys.argv[1]), [rule]).run(dry_run=True).results[0].planned)"
+    )
+    url = engine.url.render_as_string(hide_password=False)
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", plan, url], capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("10\n", "")
