@@ -21,9 +21,8 @@ from dbpilot.config import RetentionConfig
 from dbpilot.dialects import dialect_of
 from dbpilot.dialects.connections import own_engine, why_alone
 from dbpilot.errors import PilotError, RefusedError, WatchedDatabaseError
-from dbpilot.history.store import Batch, Event
+from dbpilot.history.store import CLEANUP, Batch, Event
 from dbpilot.reports.cleanup import (
-    CLEANUP,
     CleanupReport,
     CleanupRunning,
     is_unique,

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from dbpilot.config import HistoryConfig
 from dbpilot.history import schema
 from dbpilot.history.sql_store import SqlStore
-from dbpilot.history.store import KEPT_POOL, POOL, POOL_MINUTE, Batch, Event, MemoryStore, Store
+from dbpilot.history.store import CLEANUP, KEPT_POOL, POOL, POOL_MINUTE, Batch, Event, MemoryStore, Store
 from dbpilot.pool.forecast import Demand, demand_of
 from dbpilot.testing import FakeClock
 
@@ -119,11 +119,12 @@ def test_only_what_is_too_old_goes(open_store: Opener, clock: FakeClock) -> None
 def test_the_history_says_how_long_minutes_and_the_rest_are_kept(open_store: Opener, clock: FakeClock) -> None:
     store = open_store(keep_hours_days=7, keep_events_days=2)
     for days in range(10):
-        store.write(Batch(events=[sample(kind, NOON - days * DAY) for kind in (POOL, POOL_MINUTE, "alert")]))
+        store.write(Batch(events=[sample(kind, NOON - days * DAY) for kind in (POOL, POOL_MINUTE, "alert", CLEANUP)]))
     now = pass_by(store, clock, HOUR)
     assert len(ages(store, POOL, now)) == 2
     assert len(ages(store, POOL_MINUTE, now)) == 7
     assert len(ages(store, "alert", now)) == 2
+    assert len(ages(store, CLEANUP, now)) == 10
 
 
 @sql_only

@@ -190,6 +190,12 @@ def test_once_there_are_keys_this_machine_needs_one_too(service: Service) -> Non
         assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
+def test_more_than_a_program_has_to_say_is_refused_before_a_key_is_asked_for(service: Service) -> None:
+    pieces, json = (b"x" * 10_000 for _ in range(1000)), {"Content-Type": "application/json"}
+    refused = service.from_elsewhere().post("/api/database/cleanup/holds", content=pieces, headers=json)
+    assert (refused.status_code, refused.headers["content-type"]) == (413, PROBLEM)
+
+
 @pytest.mark.parametrize("sent", ["", "Bearer", "Bearer x", "Basic YTpi", "Bearer dbpilot_", "Bearer dbpilot_a_b", "é"])
 def test_what_is_no_key_opens_nothing(service: Service, sent: str) -> None:
     answer = service.from_elsewhere().get(STATS, headers={"Authorization": sent.encode("latin-1")})

@@ -16,8 +16,10 @@ from dbpilot.errors import StoreError
 from dbpilot.history.store import MemoryStore
 from dbpilot.retention import Rule
 from dbpilot.web.access import Caller
+from dbpilot.web.api import make_api
 from dbpilot.web.dashboard import make_dashboard
 from dbpilot.web.keys import Role, new_key
+from dbpilot.web.sharing import Budget
 
 PAGES = ("/", "/queries", "/indexes", "/pool", "/maintenance", "/activity", "/setup")
 SOON_S = 30
@@ -105,6 +107,35 @@ def test_what_ran_is_shown_and_leads_on(open_: Open, engine: sa.Engine) -> None:
     query = client.get(link[1]).text
     assert "SELECT id\nFROM orders\nWHERE customer = ?" in query
     assert "a secret" not in query
+
+
+def test_where_no_index_can_be_judged_no_page_says_that_none_would_help(mariadb_url: sa.URL) -> None:
+    """An account that may read and write its own schema, and make no copies of it."""
+    poor = mariadb_url.set(username=f"p_{mariadb_url.database}"[:30], password="poor")
+    admin = sa.create_engine(mariadb_url)
+    with admin.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer VARCHAR(9))").close()
+        connection.exec_driver_sql(f"CREATE USER {poor.username}@'%%' IDENTIFIED BY 'poor'").close()
+        connection.exec_driver_sql(f"GRANT ALL ON `{poor.database}`.* TO {poor.username}@'%%'").close()
+    admin.dispose()
+    engine = sa.create_engine(poor)
+    with Autopilot(engine, PilotConfig.model_validate({"queries": {"window_s": 1}}), store=MemoryStore()) as pilot:
+        app = FastAPI()
+        app.include_router(make_dashboard(pilot))
+        _run(engine, "SELECT id FROM orders WHERE customer = 'c1'", times=5)
+        with TestClient(app) as client:
+            [pattern] = [one for one in pilot.query_stats(1, 100).patterns if "customer" in one.query]
+            assert "Nothing was analysed yet." in client.get(f"/queries/{pattern.pattern_id}").text
+            assert pilot.indexing.analyse().workload.statements
+            query, page = client.get(f"/queries/{pattern.pattern_id}").text, client.get("/indexes").text
+            korean = client.get("/indexes", headers={"Accept-Language": "ko"}).text
+    engine.dispose()
+    assert "No index step would help this query" not in query
+    assert "Whether an index would help this query could not be judged: this user may not make the schema" in query
+    assert "No new index would pay" not in page
+    assert "Whether a new index would pay could not be judged: this user may not make the schema" in page
+    assert "none of them was judged" in page
+    assert "근거 없음: 이 테이블을 읽는 쿼리가 관측되었지만" in korean
 
 
 def test_a_statement_is_text_whatever_it_says(open_: Open, engine: sa.Engine) -> None:
@@ -324,6 +355,42 @@ def test_secrets_are_not_among_the_settings(open_: Open) -> None:
 def test_a_large_form_is_not_read(open_: Open) -> None:
     answer = open_().post("/db/maintenance/dry-run", data={"table": "x" * 100_000})
     assert answer.status_code == 413
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_comes_in_pieces_is_counted_as_well(open_: Open, method: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(1000):
+            yield b"x" * 10_000
+
+    path = "/db/maintenance" if method == "GET" else "/db/maintenance/dry-run"
+    assert open_().request(method, path, content=pieces()).status_code == 413
+
+
+def test_what_was_done_on_a_page_is_seen_by_programs_at_once(open_: Open) -> None:
+    client = open_()
+    pilot = client.app.state.pilot  # type: ignore[attr-defined]  # FastAPI's
+    client.app.include_router(make_api(pilot), prefix="/api")  # type: ignore[attr-defined]
+    Budget.of(pilot).spend(10)
+    assert [client.get("/api/cleanup").headers.get("age") for _ in range(2)] == [None, "0"]
+    assert client.post("/db/maintenance/cancel").status_code == 303
+    assert client.get("/api/cleanup").headers.get("age") is None
+
+
+@pytest.mark.parametrize("path", ["/db/queries?at=1099511627776", "/db/queries?at=68719476736&step=31622400"])
+def test_an_instant_beyond_the_calendar_is_no_failure(open_: Open, path: str) -> None:
+    assert open_().get(path).status_code in (200, 422)
+
+
+def test_a_day_beyond_the_calendar_is_no_failure(open_: Open) -> None:
+    answer = open_().post("/db/maintenance/restore/dry-run", data={"rule": "old orders", "until": "9999-12-31"})
+    assert answer.status_code == 422
+
+
+def test_cleaning_from_a_page_is_limited_as_it_is_for_programs(open_: Open) -> None:
+    client = open_(web={"expensive_per_minute": 2})
+    done = [client.post("/db/maintenance/run", data={"typed": "no"}).status_code for _ in range(3)]
+    assert done == [409, 409, 429]
 
 
 def test_a_moment_of_the_heatmap_shows_only_what_ran_then(open_: Open, engine: sa.Engine) -> None:

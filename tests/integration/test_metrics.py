@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from dbpilot.errors import StoreError
 from dbpilot.export.catalogue import METRICS, Scope
 from dbpilot.export.prometheus import SCOPES, Exposition
 from dbpilot.export.statements import TOP_PATTERNS, by_operation_and_table
-from dbpilot.history.store import MemoryStore
+from dbpilot.history.store import CLEANUP, Batch, Event, MemoryStore
 from dbpilot.history.tally import Tally
 from dbpilot.pool import ResizableQueuePool
 from dbpilot.queries.request import CURRENT, Request
@@ -219,3 +220,23 @@ def _scraped(finstage: Finstage) -> tuple[list[float], set[str], set[str]]:
         pools = {one.labels["process"] for one in families["finstage_db_connections_active"].samples}
         time.sleep(0.05)
     return counts, answered, pools
+
+
+def _cleaning(at: datetime, *, ok: bool) -> Event:
+    body = {"started_s": at.timestamp(), "by": "schedule", "ok": ok, "deleted": 0, "error": None, "results": []}
+    return Event(CLEANUP, at, "a process", 0.0, {**body, "advice": []})
+
+
+@pytest.mark.parametrize("failed", [0, 60])
+def test_the_last_cleaning_that_went_well_is_told_however_long_ago(engine: sa.Engine, failed: int) -> None:
+    """Or the alert that it is late would end when the history forgot it."""
+    now, store = datetime.now(UTC), MemoryStore()
+    good = now - timedelta(days=30)
+    since = [_cleaning(now - timedelta(hours=hours), ok=False) for hours in range(failed)]
+    store.write(Batch(events=[_cleaning(good, ok=True), *reversed(since)]))
+    with Autopilot(engine, PilotConfig(), store=store) as pilot:
+        text, _ = Exposition(pilot, "shop").answer("", "process")
+    [told] = [
+        line for line in text.decode().splitlines() if line.startswith("shop_cleanup_last_success_timestamp_seconds")
+    ]
+    assert float(told.split()[-1]) == pytest.approx(good.timestamp(), abs=1)

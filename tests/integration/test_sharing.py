@@ -21,7 +21,18 @@ from dbpilot.config import WebConfig
 from dbpilot.testing.fakes import FakeClock
 from dbpilot.web.access import Access, Caller
 from dbpilot.web.keys import Role
-from dbpilot.web.sharing import MAX_AGE_S, SAVED_S, SHARE, THREADS, Budget, SharedAnswers, SharingMiddleware
+from dbpilot.web.sharing import (
+    MAX_AGE_S,
+    MAX_BODY,
+    MAX_BYTES,
+    MAX_OLD_S,
+    SAVED_S,
+    SHARE,
+    THREADS,
+    Budget,
+    SharedAnswers,
+    SharingMiddleware,
+)
 
 DEADLINE_S = 60
 
@@ -34,8 +45,11 @@ class Asked:
         self.worked_s = 0.0
         self.found: Caller | None = Caller("an operator", Role.OPERATOR)
         self.fails = False
+        self.times_asked = 0
+        self.slow_s = 0.0
         access = Access(WebConfig(), self.authorize)
         answers = SharedAnswers(access.looks, Budget(self.clock, lambda: self.worked_s))
+        self.answers = answers
         router = APIRouter(route_class=answers.route(), dependencies=[Depends(access.looks)])
         router.add_api_route("/number", self.number)
         router.add_api_route("/number", self.changed, methods=["POST"])
@@ -45,9 +59,11 @@ class Asked:
         self.router, self.app, self.client = router, app, TestClient(app)
 
     def authorize(self, _: Request) -> Caller | None:
+        self.times_asked += 1
         return self.found if 1 / (not self.fails) else None
 
     def number(self, which: int = 0) -> dict[str, int]:
+        time.sleep(self.slow_s)
         self.made += 1
         self.worked_s += self.work_s
         return {"number": self.made, "which": which}
@@ -56,6 +72,7 @@ class Asked:
         """Something is another way now."""
 
     def refused(self) -> None:
+        time.sleep(self.slow_s)
         self.made += 1
         self.worked_s += self.work_s
         raise HTTPException(404, "not there")
@@ -107,6 +124,114 @@ def test_the_routers_of_a_pilot_have_one_budget() -> None:
     pilot, other = Asked(), Asked()
     Budget.of(pilot).spend(2 * SAVED_S)
     assert (Budget.of(pilot).is_spent, Budget.of(other).is_spent) == (True, False)
+
+
+def test_who_is_refused_keeps_no_answer_from_being_made_anew(asked: Asked) -> None:
+    asked.app.add_middleware(SharingMiddleware)
+    known, seen = asked.found, []
+    for _ in range(8):
+        asked.found = None
+        assert asked.get().status_code == 401
+        asked.found = known
+        seen.append(asked.get().json()["number"])
+        asked.clock.advance(MAX_AGE_S - 1)
+    assert len(set(seen)) >= len(seen) / 2, seen
+
+
+def test_nobody_is_asked_twice_who_may_not_look(asked: Asked) -> None:
+    asked.app.add_middleware(SharingMiddleware)
+    assert [asked.get().status_code for _ in range(2)] == [200, 200]
+    before, asked.found = asked.times_asked, None
+    refused = asked.get()
+    assert asked.times_asked == before + 1
+    assert (refused.status_code, refused.headers["content-type"]) == (401, "application/problem+json")
+    assert refused.headers["x-content-type-options"] == "nosniff"
+
+
+def test_while_there_is_time_for_it_nobody_gets_an_old_answer() -> None:
+    asked = Asked(SAVED_S / 100)
+    asked.get()
+    asked.clock.advance(86_400)
+    answers = _together(asked.app, "/number", 4)
+    assert [answer.headers.get("age") for answer in answers] == [None] * 4
+
+
+def test_what_an_outer_middleware_adds_to_an_answer_is_not_given_to_others(asked: Asked) -> None:
+    class Marks:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def marked(message: Any) -> None:
+                if message["type"] == "http.response.start" and b"x-who" in dict(scope["headers"]):
+                    message["headers"].append((b"set-cookie", b"sid=mine"))
+                await send(message)
+
+            await self.app(scope, receive, marked)
+
+    asked.app.add_middleware(SharingMiddleware)
+    asked.app.add_middleware(Marks)
+    assert asked.get(**{"x-who": "me"}).headers["set-cookie"] == "sid=mine"
+    assert [asked.get().headers.get("set-cookie") for _ in range(2)] == [None, None]
+
+
+def test_of_a_crowd_that_asks_at_once_few_keep_us_working() -> None:
+    asked = Asked(SAVED_S / 10)
+    answers = _together(asked.app, "/number", 200)
+    assert {answer.status_code for answer in answers} == {200}
+    assert 1 <= asked.made <= 10 + THREADS
+
+
+def test_a_crowd_is_told_of_one_failure(asked: Asked) -> None:
+    asked.get()  # which takes more time than there was
+    made, asked.slow_s = asked.made, 0.2  # long enough for all to ask meanwhile
+    answers = _together(asked.app, "/refused", 50)
+    assert [answer.status_code for answer in answers] == [404] * 50
+    assert asked.made == made + 1
+
+
+def test_who_goes_away_leaves_the_work_to_one_other(asked: Asked) -> None:
+    asked.get()
+    made, asked.slow_s = asked.made, 0.2
+
+    async def all_of_them() -> list[Any]:
+        transport = httpx2.ASGITransport(asked.app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=DEADLINE_S) as client:
+            asking = [asyncio.create_task(client.get("/number?which=7")) for _ in range(20)]
+            await asyncio.sleep(0.1)
+            asking[0].cancel()
+            return await asyncio.gather(*asking, return_exceptions=True)
+
+    first, *others = asyncio.run(all_of_them())
+    assert isinstance(first, asyncio.CancelledError)
+    assert {answer.json()["which"] for answer in others} == {7}
+    assert asked.made == made + 2
+
+
+def test_answers_take_no_more_memory_than_they_may(asked: Asked) -> None:
+    size = MAX_BODY - 1000
+
+    async def long(which: int) -> PlainTextResponse:
+        return PlainTextResponse(str(which) * size)
+
+    asked.router.add_api_route("/long", long)
+    asked.app.include_router(asked.router)
+    asked.get()
+    for which in range(3 * MAX_BYTES // MAX_BODY):
+        assert len(asked.client.get(f"/long?which={which % 10}&n={which}").text) == size
+    kept = [len(made.body) for made in asked.answers._known.values()]
+    assert MAX_BYTES / 2 < sum(kept) <= MAX_BYTES
+    asked.clock.advance(MAX_OLD_S + 1)
+    asked.get()
+    assert len(asked.answers._known) == 1
+
+
+def test_who_may_not_change_anything_does_not_make_us_forget(asked: Asked) -> None:
+    asked.get()
+    known, asked.found = asked.found, None
+    assert asked.client.post("/number").status_code == 401
+    asked.found = known
+    assert asked.get().json()["number"] == 1
 
 
 def test_another_question_has_an_answer_of_its_own(asked: Asked) -> None:

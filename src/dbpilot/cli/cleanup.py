@@ -33,7 +33,7 @@ from dbpilot.cli.values import condition, instant, key, seconds
 from dbpilot.clock import SYSTEM
 from dbpilot.config import PilotConfig
 from dbpilot.errors import ConfigError
-from dbpilot.reports.cleanup import CLEANUP
+from dbpilot.history.store import CLEANUP
 from dbpilot.reports.cleanup import runs_of as runs_in
 from dbpilot.retention import CleanupFinished, Hold, Plan, Retention
 from dbpilot.retention.targets import Key

@@ -9,9 +9,10 @@ from prometheus_client.core import Metric
 from dbpilot.alerts import RANK
 from dbpilot.export.catalogue import Families
 from dbpilot.export.statements import OTHERS
+from dbpilot.history.store import CLEANUP
 from dbpilot.indexing import INDEXES
 from dbpilot.pilot import Autopilot
-from dbpilot.reports.cleanup import CLEANUP, CleanupRun, runs_of
+from dbpilot.reports.cleanup import CleanupRun, runs_of
 from dbpilot.reports.indexes import IndexReport, TableReport
 
 KINDS: Final = (
@@ -31,6 +32,8 @@ MAX_ALERTS: Final = 1000
 MAX_TABLES: Final = 100
 """Tables whose indexes are shown one by one, the largest."""
 MAX_RUNS: Final = 50
+MAX_FAILED: Final = 10_000
+"""So many runs are looked through for one that went well."""
 DAY_H: Final = 24.0
 
 
@@ -91,10 +94,7 @@ def scores_of(tables: list[TableReport]) -> dict[str, float]:
 
 def cleanup_families(pilot: Autopilot, families: Families) -> Iterator[Metric]:
     """The last runs of all processes; what is due is not counted for it, because that reads the tables."""
-    kept_h = DAY_H * pilot.config.history.keep_events_days
-    runs = runs_of(pilot.events(CLEANUP, kept_h, MAX_RUNS).events)
-    last = runs[0] if runs else None
-    good = next((run for run in runs if run.ok), None)
+    last, good = _last_runs(pilot)
     yield families.one_gauge("cleanup_running", pilot.cleaning.running() is not None)
     yield families.one_gauge("cleanup_last_run_timestamp_seconds", _ended_s(last))
     yield families.one_gauge("cleanup_last_success_timestamp_seconds", _ended_s(good))
@@ -105,6 +105,17 @@ def cleanup_families(pilot: Autopilot, families: Families) -> Iterator[Metric]:
     for result in [] if last is None else last.results:
         rows.add_metric([result["rule"]], result["deleted"])
     yield rows
+
+
+def _last_runs(pilot: Autopilot) -> tuple[CleanupRun | None, CleanupRun | None]:
+    """The last one, and the last one that went well; however many failed since, or however long ago it was."""
+    kept_h = DAY_H * pilot.config.history.keep_days_days
+    for limit in (MAX_RUNS, MAX_FAILED):
+        runs = runs_of(pilot.events(CLEANUP, kept_h, limit).events)
+        good = next((run for run in runs if run.ok), None)
+        if good is not None or len(runs) < limit:
+            break
+    return next(iter(runs), None), good
 
 
 def _ended_s(run: CleanupRun | None) -> float | None:

@@ -20,6 +20,8 @@ POOL: Final = "pool"
 POOL_MINUTE: Final = "pool-minute"
 """The same, one every minute."""
 INDEX_SEEN: Final = "index-seen"
+CLEANUP: Final = "cleanup"
+"""Events of this kind are cleanings that are over."""
 """Events of this kind hold the names of the indexes that there are, once a day."""
 KEPT_POOL: Final = timedelta(hours=26)
 """Samples of ten seconds are shown for a day."""
@@ -110,6 +112,7 @@ def kept_events(config: HistoryConfig) -> Mapping[str, timedelta]:
         POOL: KEPT_POOL,
         POOL_MINUTE: timedelta(days=config.keep_hours_days),
         INDEX_SEEN: timedelta(days=config.keep_days_days),
+        CLEANUP: timedelta(days=config.keep_days_days),  # who is told that none went well for weeks needs the last one
     }
 
 

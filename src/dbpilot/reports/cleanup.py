@@ -8,13 +8,11 @@ from typing import Any, Final
 from sqlalchemy import Column, Engine, Index, MetaData, Table, inspect
 from sqlalchemy.schema import CreateIndex
 
-from dbpilot.history.store import Event
+from dbpilot.history.store import CLEANUP, Event
 from dbpilot.retention import CleanupFinished, CleanupProgress, CleanupResult, Hold, Plan, Rule
 
 NAME_LENGTH: Final = 63
 """The least of what the databases allow."""
-CLEANUP: Final = "cleanup"
-"""Events of this kind are cleanings that are over."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,6 @@ CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "x-csrf-token"
 LOGIN_PAGE: Final = "dbpilot_login_page"
 """What the route of ``GET /login`` is called."""
-MAX_FORM: Final = 64 * 1024
-"""Bytes of a form; a key and a path are far below it."""
 TRIES_PER_MINUTE: Final = 10
 """Keys that one address may have compared; each costs 50 ms of a core. What names no key costs nothing."""
 
@@ -412,8 +410,6 @@ async def _form(request: Request) -> dict[str, str]:
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_FORM:
-                raise HTTPException(413, "this form is too large")
     except RuntimeError:  # the route itself takes a form, and FastAPI has read it
         return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
     return {name: values[-1] for name, values in parse_qs(body.decode(errors="replace")).items()}

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from dbpilot.errors import ConfigError, NotThereError, PilotError, RefusedError
 
@@ -36,6 +36,8 @@ STATUS_OF: Final = ((NotThereError, 404), (RefusedError, 409), (ConfigError, 422
 UNCHANGED: Final[dict[int | str, dict[str, Any]]] = {
     304: {"description": "Nothing has changed since the answer whose ETag came as If-None-Match."}
 }
+MAX_SENT: Final = 64 * 1024
+"""Bytes of a request's body; it is read before anybody is asked who he is."""
 ASKED_AT: Final = re.compile(rb'^\{"since":"[^"]*","until":"[^"]*"')
 """When it was asked for: every answer says another instant, though nothing else has changed."""
 HEADERS: Final = {
@@ -95,9 +97,7 @@ class ApiRoute(APIRoute):
                 response = _problem_response(_invalid(error))
             except PilotError as error:
                 response = _problem_response(_problem(_status_of(error), str(error)))
-            for name, value in HEADERS.items():
-                response.headers.setdefault(name, value)
-            return _tagged(request, response)
+            return _tagged(request, _as_data(response))
 
         async def answer(request: Request) -> Response:
             return await self.made(request, make)
@@ -110,9 +110,24 @@ class ApiRoute(APIRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().handle(scope, receive, send)
+            await super().handle(scope, bounded(receive), send)
         except HTTPException as refused:  # the path is right and the method is not
             await refusal(refused)(scope, receive, send)
+
+
+def bounded(receive: Receive) -> Receive:
+    """What the caller sends, as long as it is not too much: that is refused."""
+    sent = 0
+
+    async def counted() -> Message:
+        nonlocal sent
+        message = await receive()
+        sent += len(message.get("body", b""))
+        if sent > MAX_SENT:
+            raise HTTPException(413, f"more than {MAX_SENT} bytes were sent")
+        return message
+
+    return counted
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -137,6 +152,17 @@ def _invalid(error: RequestValidationError) -> Problem:
     fields = [InvalidField.model_validate(one) for one in error.errors()]
     where = "; ".join(f"{'.'.join(map(str, field.loc))}: {field.msg}" for field in fields)
     return _problem(422, where).model_copy(update={"errors": fields})
+
+
+def refused_to(request: Request, refused: HTTPException) -> Response:
+    """What a route answers that does so."""
+    return unless_known(request, _as_data(refusal(refused)))
+
+
+def _as_data(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 def refusal(refused: HTTPException) -> Response:

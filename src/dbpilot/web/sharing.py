@@ -12,7 +12,6 @@ the answer.
 """
 
 import asyncio
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Generator
@@ -27,10 +26,11 @@ from weakref import WeakKeyDictionary
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dbpilot.clock import SYSTEM, Clock
-from dbpilot.web.answers import ApiRoute, unless_known
+from dbpilot.web.answers import ApiRoute, refused_to, unless_known
 from dbpilot.web.keys import Role
 
 SHARE: Final = 0.01
@@ -39,14 +39,16 @@ SAVED_S: Final = 0.5
 MAX_AGE_S: Final = 5.0
 """An answer that is older is made anew, whatever that takes: for one of those who ask, while the others get the old
 one."""
+MAX_OLD_S: Final = 2 * MAX_AGE_S
+"""Nobody gets one that is older than this."""
 MAX_KNOWN: Final = 200
 MAX_BODY: Final = 2_000_000
 """Bytes; a larger answer is not kept."""
+MAX_BYTES: Final = 20_000_000
+"""Of all that a router keeps."""
 THREADS: Final = 4
 LEARNT: Final = "dbpilot.shared_answers"
 """Where a request carries whose answers the middleware looks through first."""
-ASKED: Final = "dbpilot.asked"
-"""Where it carries whose answers were looked through."""
 ANSWERED: Final[ContextVar[Request]] = ContextVar("dbpilot_answered")
 MAKING: Final = "dbpilot.making"
 """Where it carries the answer that is made for it."""
@@ -55,21 +57,23 @@ Question: TypeAlias = tuple[str, bytes, bytes, bytes]
 """Path, query, which kinds of answers are accepted, and of which host."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Made:
-    """An answer, for whom it was made, and when."""
+    """An answer as it was when it was made, for whom, when, and after how many changes."""
 
-    response: Response
+    body: bytes
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
     role: Role
     at_s: float
-    renewed_at_s: float = -math.inf
-    """When somebody began to make it anew."""
+    changes: int
 
 
 @dataclass(slots=True)
 class Making:
     """An answer that is being made, for those who wait for it."""
 
+    changes: int
     made: "asyncio.Future[Made | None]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -85,12 +89,14 @@ class Making:
 
 
 class Budget:
-    """How long may be worked at answers, whichever router gives them."""
+    """How long may be worked at answers, whichever router of a pilot gives them; and how often something was changed
+    there, which no answer from before is given after."""
 
     def __init__(self, clock: Clock = SYSTEM, worked_s: Callable[[], float] = time.thread_time) -> None:
         """``worked_s`` says how long this thread worked."""
         self.clock = clock
         self.worked_s = worked_s
+        self.changes = 0
         self._lock = Lock()
         self._left_s = SAVED_S
         self._counted_at_s = clock.ticks()
@@ -110,6 +116,11 @@ class Budget:
         """So much was worked."""
         with self._lock:
             self._left_s = max(self._left() - worked_s, -SAVED_S)
+
+    def changed(self) -> None:
+        """Something is another way now."""
+        with self._lock:
+            self.changes += 1
 
     def _left(self) -> float:
         now_s = self.clock.ticks()
@@ -147,6 +158,15 @@ class Counted:
                 step, given = steps.throw, error
 
 
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """Those of one event loop."""
+
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(THREADS))
+    """Who has one has a thread."""
+    limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(THREADS))
+
+
 class SharedAnswers:
     """The latest answers of one router."""
 
@@ -158,9 +178,7 @@ class SharedAnswers:
         self._lock = Lock()
         self._known: OrderedDict[Question, Made] = OrderedDict()
         self._making: dict[Question, Making] = {}
-        self._changes = 0
-        """How often somebody changed something: what was begun before that is not kept."""
-        self._threads: WeakKeyDictionary[asyncio.AbstractEventLoop, CapacityLimiter] = WeakKeyDictionary()
+        self._threads: WeakKeyDictionary[asyncio.AbstractEventLoop, _Threads] = WeakKeyDictionary()
 
     def route(self) -> type[ApiRoute]:
         """The class of routes whose answers are shared."""
@@ -186,14 +204,30 @@ class SharedAnswers:
         @wraps(endpoint)
         async def given(*args: Any, **values: Any) -> Any:
             request = ANSWERED.get()
-            made = await self._usable(request.scope) if request.method == "GET" else None
-            if made is not None and _role_of(request) >= made.role:
-                return self._again(made)
             if request.method == "GET":
-                request.scope[MAKING] = self._making.setdefault(_question(request.scope), Making())
+                made = await self._waited(request)
+                if made is not None:
+                    return self._again(made)
+                request.scope[MAKING] = self._begun(_question(request.scope))
             return await make(*args, **values)
 
         return given
+
+    async def _waited(self, request: Request) -> Made | None:
+        """An answer for this request, somebody else's if need be; None where it has to be made."""
+        question, role = _question(request.scope), _role_of(request)
+        while (found := self._look(question)) is not None:
+            made = await asyncio.shield(found.made) if isinstance(found, Making) else found
+            if made is not None:
+                return made if role >= made.role else None
+        return None
+
+    def _begun(self, question: Question) -> Making:
+        with self._lock:
+            making = self._making.get(question)
+            if making is None or making.changes != self._budget.changes:
+                self._making[question] = making = Making(self._budget.changes)
+            return making
 
     def _apart(self, endpoint: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
         """The endpoint in a thread of ours; what it works there is counted."""
@@ -206,25 +240,34 @@ class SharedAnswers:
                 self._budget.spend(self._budget.worked_s() - before_s)
 
         async def in_a_thread(*args: Any, **values: Any) -> Any:
-            return await to_thread.run_sync(partial(counted, *args, **values), limiter=self._limiter())
+            threads, request = self._of_this_loop(), ANSWERED.get()
+            async with threads.turns:
+                made = self._young(_question(request.scope)) if MAKING in request.scope else None
+                if made is not None and _role_of(request) >= made.role:  # it was made while this one waited
+                    self._end(request, made)
+                    return self._again(made)
+                return await to_thread.run_sync(partial(counted, *args, **values), limiter=threads.limiter)
 
         return in_a_thread
 
-    async def answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        """Whether the question got an answer that was made before."""
-        made = await self._usable(scope) if scope["method"] == "GET" else None
+    async def answered(self, question: Question, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Whether the question got an answer that was made before, or was refused one."""
+        found = self._look(question) if scope["method"] == "GET" else None
+        if found is None:
+            return False
         request = Request(scope, receive)
         try:
-            if made is None or not await self._may_see(request, made):
-                return False
+            await self.admits(request)
+        except HTTPException as refused:
+            await refused_to(request, refused)(scope, receive, send)
+            return True
         except Exception:  # noqa: BLE001 - the route asks again, and there the application answers what is raised
+            return False
+        made = await self._waited(request)
+        if made is None:
             return False
         await unless_known(request, self._again(made))(scope, receive, send)
         return True
-
-    async def _may_see(self, request: Request, made: Made) -> bool:
-        await self.admits(request)
-        return _role_of(request) >= made.role
 
     def let_know(self, scope: Scope) -> None:
         """The middleware that the request came through, if any, asks here first from now on."""
@@ -232,73 +275,80 @@ class SharedAnswers:
         if app is not None and app is scope.get("app") and self not in learnt:  # not one that is mounted inside
             learnt.append(self)
 
-    def know(self, question: Question) -> bool:
-        """Whether there is an answer, or will be in a moment."""
-        return question in self._known or question in self._making
-
-    async def _usable(self, scope: Scope) -> Made | None:
-        """The answer that may be given to this question once more; None where it has to be made, and where it was
-        looked for already."""
-        if scope.get(ASKED) is self:
+    def _look(self, question: Question) -> Made | Making | None:
+        """The answer that may be given to this question once more, or that will be; None where it has to be made."""
+        if not (question in self._known or question in self._making) or not self._budget.is_spent:
             return None
-        scope[ASKED], question = self, _question(scope)
-        is_dear = self._budget.is_spent
-        with self._lock:
-            made, making = self._known.get(question), self._making.get(question)
-            if made is not None:
-                now_s = self._clock.ticks()
-                is_young = is_dear and now_s - made.at_s < MAX_AGE_S
-                if is_young or now_s - made.renewed_at_s < MAX_AGE_S:
-                    return made
-                made.renewed_at_s = now_s
-                return None
-        return await asyncio.shield(making.made) if making is not None and is_dear and making.is_here else None
+        made = self._young(question, MAX_OLD_S)
+        making = self._making.get(question)
+        is_made = making is not None and making.changes == self._budget.changes and making.is_here
+        if made is not None and (is_made or self._clock.ticks() - made.at_s < MAX_AGE_S):
+            return made
+        return making if is_made else None
+
+    def _young(self, question: Question, than_s: float = MAX_AGE_S) -> Made | None:
+        """The answer, where making one is too dear now and this one is young enough."""
+        made = self._known.get(question)
+        if made is None or made.changes != self._budget.changes or not self._budget.is_spent:
+            return None
+        return made if self._clock.ticks() - made.at_s < than_s else None
 
     def _again(self, made: Made) -> Response:
-        response = Response(made.response.body, made.response.status_code)
-        age = (b"age", b"%d" % (self._clock.ticks() - made.at_s))
-        response.raw_headers = [*made.response.raw_headers, age]
+        response = Response(made.body, made.status)
+        response.raw_headers = [*made.headers, (b"age", b"%d" % (self._clock.ticks() - made.at_s))]
         return response
 
     async def made(self, request: Request, make: Callable[[Request], Awaitable[Response]]) -> Response:
         """The answer; a new one the next ones get as well."""
-        token, changes, work = ANSWERED.set(request), self._changes, Counted(make(request), self._budget)
-        made: Made | None = None
+        token, work = ANSWERED.set(request), Counted(make(request), self._budget)
+        response: Response | None = None
         try:
             response = await work
-            if _is_for_others(response):
-                made = Made(response, _role_of(request), self._clock.ticks())
             return unless_known(request, response)
         finally:
             ANSWERED.reset(token)
-            if request.method != "GET":
-                self._forget()
-            elif MAKING in request.scope:
+            if MAKING in request.scope:
                 self._budget.spend(work.worked_s)
-                self._keep(request, made, changes)
+                self._end(request, None if response is None else self._as_it_is(request, response))
+            elif request.method != "GET" and (response is None or not 400 <= response.status_code < 500):
+                self._budget.changed()  # or may have
+                with self._lock:
+                    self._known.clear()
 
-    def _keep(self, request: Request, made: Made | None, changes: int) -> None:
-        """What was made for the request is for others, unless something was changed meanwhile; or nothing was made."""
+    def _as_it_is(self, request: Request, response: Response) -> Made | None:
+        """The answer for others; None if it is for one alone, or too long."""
+        if len(response.body) > MAX_BODY or "set-cookie" in response.headers:
+            return None
+        headers, changes = tuple(response.raw_headers), request.scope[MAKING].changes
+        body = bytes(response.body)
+        return Made(body, response.status_code, headers, _role_of(request), self._clock.ticks(), changes)
+
+    def _end(self, request: Request, made: Made | None) -> None:
+        """What was made for the request is for those who wait for it; and for others, if it is what was asked for."""
         question, making = _question(request.scope), request.scope.pop(MAKING)
         with self._lock:
-            self._making.pop(question, None)
-            self._known.pop(question, None)
-            if made is not None and changes == self._changes:
+            if self._making.get(question) is making:
+                del self._making[question]
+            if made is not None and made.status == 200 and made.changes == self._budget.changes:
                 self._known[question] = made
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
+                self._known.move_to_end(question)
+            self._tidy()
         making.end(made)
 
-    def _forget(self) -> None:
-        with self._lock:
-            self._changes += 1
-            self._known.clear()
-            self._making.clear()
+    def _tidy(self) -> None:
+        """What nobody would get any more, or is too much, is not kept."""
+        kept, now_s = sum(len(made.body) for made in self._known.values()), self._clock.ticks()
+        while self._known:
+            oldest = next(iter(self._known.values()))
+            if kept <= MAX_BYTES and len(self._known) <= MAX_KNOWN and now_s - oldest.at_s < MAX_OLD_S:
+                break
+            kept -= len(oldest.body)
+            self._known.popitem(last=False)
 
-    def _limiter(self) -> CapacityLimiter:
+    def _of_this_loop(self) -> _Threads:
         loop = asyncio.get_running_loop()
         if loop not in self._threads:
-            self._threads[loop] = CapacityLimiter(THREADS)
+            self._threads[loop] = _Threads()
         return self._threads[loop]
 
 
@@ -319,7 +369,7 @@ class SharingMiddleware:
         if scope["type"] == "http":
             question = _question(scope)
             for answers in self._learnt:
-                if answers.know(question) and await answers.answered(scope, receive, send):
+                if await answers.answered(question, scope, receive, send):
                     return
             scope[LEARNT] = scope.get("app"), self._learnt
         await self._app(scope, receive, send)
@@ -328,11 +378,6 @@ class SharingMiddleware:
 def _question(scope: Scope) -> Question:
     headers = {name: value for name, value in reversed(scope["headers"]) if name in (b"accept", b"host")}
     return scope["path"], scope["query_string"], headers.get(b"accept", b""), headers.get(b"host", b"")
-
-
-def _is_for_others(response: Response) -> bool:
-    is_whole = response.status_code == 200 and len(response.body) <= MAX_BODY
-    return is_whole and "set-cookie" not in response.headers
 
 
 def _role_of(request: Request) -> Role:

@@ -34,7 +34,7 @@ def add_maintenance(router: APIRouter, site: Site, clock: Callable[[], datetime]
         table = first(form, "table") or None
         return _page(view_of(site, request, clock()), plan=cleaning.plan(table), table=table)
 
-    @router.post("/maintenance/run")
+    @router.post("/maintenance/run", dependencies=costly)
     def run(request: Request, form: Form, by: By) -> Response:
         table = first(form, "table") or None
         typed(form, table or EVERYTHING)
@@ -42,8 +42,8 @@ def add_maintenance(router: APIRouter, site: Site, clock: Callable[[], datetime]
         return gone_to(view_of(site, request, clock()), "maintenance", said="begun")
 
     @router.post("/maintenance/cancel")
-    def cancel(request: Request, _form: Form, _by: By) -> Response:
-        ended = cleaning.cancel()
+    def cancel(request: Request, _form: Form, by: By) -> Response:
+        ended = cleaning.cancel(by.name)
         return gone_to(view_of(site, request, clock()), "maintenance", said="cancelled" if ended else "nothing_ran")
 
     _add_restoring(router, site, clock)
@@ -60,7 +60,7 @@ def _add_restoring(router: APIRouter, site: Site, clock: Callable[[], datetime])
             view_of(site, request, clock()), found=found, found_between=(first(form, "since"), first(form, "until"))
         )
 
-    @router.post("/maintenance/restore")
+    @router.post("/maintenance/restore", dependencies=[Depends(expensive)])
     def restore(request: Request, form: Form, by: Admin) -> Response:
         rule, since, until = _wanted(form)
         typed(form, rule)
@@ -121,5 +121,5 @@ def _day(form: dict[str, list[str]], name: str, later: timedelta = timedelta(0))
     said = first(form, name)
     try:
         return datetime.fromisoformat(f"{said}T00:00:00+00:00") + later if said else None
-    except ValueError:
+    except (ValueError, OverflowError):
         raise ConfigError(f"{name}: {said[:20]} is no day; write it as 2026-01-31") from None

@@ -8,7 +8,8 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 
-from dbpilot.reports.cleanup import CLEANUP, runs_of
+from dbpilot.history.store import CLEANUP
+from dbpilot.reports.cleanup import runs_of
 from dbpilot.reports.indexes import IndexReport
 from dbpilot.reports.pool import PoolHistory, PoolReport
 from dbpilot.reports.timeline import Point, TimelineReport

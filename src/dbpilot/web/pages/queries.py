@@ -34,7 +34,7 @@ def add_queries(router: APIRouter, site: Site, clock: Callable[[], datetime]) ->
         sort: Text = "total_s",
         hours: Hours = USUAL_H,
         start: Annotated[int, Query(ge=0, le=100_000)] = 0,
-        at: Annotated[int, Query(ge=0, le=2**40)] = 0,
+        at: Annotated[int, Query(ge=0, le=2**36)] = 0,
         step: Annotated[int, Query(ge=1, le=MAX_HOURS * 3600)] = 60,
         band: Annotated[int | None, Query(ge=0, le=len(BANDS_S))] = None,
     ) -> HTMLResponse:

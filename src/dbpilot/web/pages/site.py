@@ -12,15 +12,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from starlette.types import Receive, Scope, Send
 
 from dbpilot.errors import ConfigError, NotThereError, PilotError, RefusedError
 from dbpilot.pilot import Autopilot
 from dbpilot.unsupported import Unsupported
 from dbpilot.web.access import CSRF_FIELD, LOGIN_PAGE, caller_of, csrf_token
+from dbpilot.web.answers import bounded
 from dbpilot.web.keys import Role
 from dbpilot.web.pages import drawing, figures, sentences
 from dbpilot.web.pages.assets import Asset
 from dbpilot.web.pages.words import LANGUAGES, Words, language_of
+from dbpilot.web.sharing import Budget
 
 SCHEMES: Final = ("auto", "light", "dark")
 LANGUAGE: Final = "dbpilot_language"
@@ -30,7 +33,6 @@ A_YEAR_S: Final = 365 * 86_400
 RANGES_H: Final = (1, 3, 24, 168, 720)
 USUAL_H: Final = 1.0
 MAX_HOURS: Final = 24 * 366
-MAX_FORM: Final = 64 * 1024
 PAGES: Final = ("overview", "queries", "indexes", "pool", "maintenance", "activity", "setup")
 REFUSALS: Final[tuple[tuple[type[PilotError], int], ...]] = (
     (NotThereError, 404),
@@ -205,11 +207,16 @@ def route_of(site: Site, clock: Callable[[], datetime]) -> type[APIRoute]:
     """Routes that answer with pages, also when they refuse, and with the headers that pages need."""
 
     class PageRoute(APIRoute):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await super().handle(scope, bounded(receive), send)
+
         def get_route_handler(self) -> Callable[[Request], Any]:
             handle = super().get_route_handler()
 
             async def handled(request: Request) -> Response:
                 response = await _answered(site, request, clock(), handle)
+                if request.method != "GET":
+                    Budget.of(site.pilot).changed()
                 response.headers.update(SECURITY)
                 return response
 
@@ -245,9 +252,7 @@ def _complaint(problem: Mapping[str, Any]) -> str:
 
 
 async def form_of(request: Request) -> dict[str, list[str]]:
-    """The fields of a form that a page sent; its size is bounded."""
-    if int(request.headers.get("content-length") or 0) > MAX_FORM:
-        raise HTTPException(413, "this form is too large")
+    """The fields of a form that a page sent."""
     body = await request.body()  # kept by the request, so that it can be read again
     found: dict[str, list[str]] = {}
     for name, value in parse_qsl(body.decode(errors="replace"), keep_blank_values=True):
