@@ -718,11 +718,13 @@ class Autopilot:
         top = ranked_by_p95(tallies, limit) if order == "p95_s" else ranked_by(tallies, ORDERS[order])[:limit]
         patterns = self._recall.named(top, known)
         repeated = _by_key(self._recall.events(N_PLUS_ONE, since, until, MAX_REPETITIONS_READ))
-        plans = self._latest_plans(until)
-        return [
-            query_stats(pattern, tallies[pattern.id], advice_on(pattern, tallies[pattern.id], repeated, plans))
-            for pattern in (described(patterns.get(id_), id_) for id_ in top)
-        ]
+        plans, on_sqlite = self._latest_plans(until), self._engine.dialect.name == "sqlite"
+
+        def stats(pattern: Pattern) -> QueryStats:
+            tally = tallies[pattern.id]
+            return query_stats(pattern, tally, advice_on(pattern, tally, repeated, plans, on_sqlite=on_sqlite))
+
+        return [stats(described(patterns.get(id_), id_)) for id_ in top]
 
     def _latest_plans(self, until: datetime) -> dict[str, Mapping[str, Any]]:
         return _by_key(self._recall.events(PLAN, self._events_since(until), until, MAX_PLANS_READ))
@@ -757,6 +759,7 @@ class Autopilot:
             unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
             lost_windows=self._historian.lost,
             history_error=read_error or self._historian.error,
+            silence=None if self._server_side is None else self._server_side.silence,
         )
 
     def _own_failures(self) -> int:

@@ -58,6 +58,23 @@ def test_a_slow_select_gets_its_plan_without_a_value_in_it(probe: Probe) -> None
     assert probe.pilot._plans.failures == 0
 
 
+def _told_of_offset(probe: Probe, query: sa.Executable) -> bool:
+    probe.run(lambda connection: connection.execute(query).all())
+    return any("OFFSET" in sentence for sentence in probe.only("LIMIT").advice)
+
+
+def test_a_limit_alone_is_told_nothing_of_offset(probe: Probe) -> None:
+    assert not _told_of_offset(probe, sa.select(items.c.id).order_by(items.c.id).limit(10))
+
+
+def test_an_offset_is_told_of_where_the_pattern_shows_that_there_is_one(probe: Probe) -> None:
+    query = sa.select(items.c.id).order_by(items.c.id).limit(10).offset(20)
+    if probe.pilot._engine.dialect.name == "sqlite":  # there SQLAlchemy writes OFFSET behind every LIMIT
+        assert _told_of_offset(probe, sa.text("SELECT id FROM items ORDER BY id LIMIT 20, 10"))
+    else:
+        assert _told_of_offset(probe, query)
+
+
 def test_the_pilots_own_statements_are_neither_counted_nor_from_the_applications_pool(probe: Probe) -> None:
     before = probe.pilot.connections()
     found = probe.pilot._own.run(lambda connection: connection.execute(sa.text("SELECT 41 + 1")).scalar(), 1)

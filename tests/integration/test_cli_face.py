@@ -114,6 +114,25 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
+@pytest.mark.parametrize("name", ["mysql", "mariadb", "postgresql", "postgres"])
+def test_an_address_without_a_driver_is_taken_with_the_one_that_is_installed(run, request, monkeypatch, tmp_path, name):
+    server = "postgresql" if name.startswith("postgres") else "mariadb"
+    url = request.getfixturevalue(f"{server}_url").set(drivername=name)
+    monkeypatch.setenv("DATABASE_URL", text(url))
+    done = run("indexes", "audit", "--json")
+    assert (done.code, done.json()["database"].rpartition("/")[2]) == (0, url.database)
+    top = [*COMMAND, "queries", "top", "--history", text(url)]
+    none = subprocess.run(top, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert (none.returncode, "there is no history in" in none.stderr) == (4, True)
+
+
+def test_where_no_driver_is_installed_the_best_is_asked_for(run, monkeypatch):
+    for module in ("pymysql", "MySQLdb"):
+        monkeypatch.setitem(sys.modules, module, None)
+    done = run("doctor", "--url", "mysql://u:s3cret@127.0.0.1:1/x")
+    assert (done.code, "asks for a driver that is not installed: import of pymysql" in done.err) == (2, True)
+
+
 # -- queries, health
 
 
@@ -136,6 +155,21 @@ def test_slow_executions_are_listed_and_one_pattern_is_shown_whole(run, history)
     shown = run("queries", "show", slow["pattern_id"][:8], "--history", history)
     assert (shown.code, shown.out.splitlines()[0]) == (0, slow["query"])
     assert "from " in shown.out
+
+
+def test_a_shell_is_told_of_an_offset_where_the_pattern_shows_that_there_is_one(run, database_url, tmp_path):
+    history = f"sqlite:///{tmp_path}/history.sqlite3"
+    engine = sa.create_engine(database_url)
+    items = sa.table("items", sa.column("id"))
+    with Autopilot(engine, PilotConfig.model_validate({"history": {"url": history}})), engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE items (id INTEGER PRIMARY KEY)")
+        for query in (sa.select(items).limit(10), sa.select(items).order_by("id").limit(10).offset(20)):
+            connection.execute(query).all()
+    engine.dispose()
+    found = run("queries", "top", "--history", history, "--json").json()["queries"]
+    told = {one["query"] for one in found if any("OFFSET" in sentence for sentence in one["advice"])}
+    assert len(told) == (0 if engine.dialect.name == "sqlite" else 1)
+    assert all("ORDER BY" in query for query in told)
 
 
 def test_a_pattern_that_nobody_knows_is_a_usage_error(run, history):
@@ -282,6 +316,12 @@ def test_an_account_with_few_rights_is_told_what_it_lacks_and_what_cannot_be_kno
         done = run("doctor", "--url", text(mariadb_url.set(username="reader_of_face", password="zq-secret")), "--json")
         assert "has no right to ALTER, CREATE, INDEX" in whats(done)
         assert states(done)["transactions"] == "unknown"
+        assert "reader_of_face'@'%' may not make the schema in which other indexes are tried" in whats(done)
+        asked = fixes(done, "rights")
+        assert len([line for line in asked if "dbpilot" in line or "_stats" in line]) == 3
+        execute(mariadb_url, *(line.replace("%", "%%") for line in asked))
+        done = run("doctor", "--url", text(mariadb_url.set(username="reader_of_face", password="zq-secret")), "--json")
+        assert states(done)["rights"] == "ok", "what is to be pasted does what it says"
     finally:
         execute(mariadb_url, "DROP USER reader_of_face@'%%'")
 

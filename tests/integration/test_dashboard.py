@@ -452,3 +452,17 @@ def test_a_click_on_the_heatmap_shows_what_took_so_long(open_: Open, engine: sa.
     pages = [client.get(f"/db/queries?at={now - 3000}&step=6000&band={band}").text for band in range(9)]
     assert any("FROM orders" in page for page in pages)
     assert client.get("/db/queries?band=9").status_code == 422
+
+
+def test_a_server_that_counts_no_statements_is_not_told_to_be_watched(engine: sa.Engine) -> None:
+    pilot = Autopilot(engine, PilotConfig(), store=MemoryStore(), server_side_s=0.05)
+    app = FastAPI()
+    app.include_router(make_dashboard(pilot), prefix="/db")
+    with pilot:
+        until = time.monotonic() + SOON_S
+        while pilot.watching().silence is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        page = TestClient(app).get("/db/").text
+    assert "No statement is seen: the server counts none." in page
+    assert "Every statement is watched" not in page

@@ -1,8 +1,10 @@
 """Tests of an application fail when they ask too much of a real database, and say where and what to do."""
 
+import asyncmy  # noqa: F401 - pytester forgets what the tests inside import, and loading a driver twice crashes
+import asyncpg  # noqa: F401
 import pytest
 
-import dbpilot.testing.budget  # noqa: F401 - pytester forgets what the tests inside import
+import dbpilot.testing.budget  # noqa: F401
 
 pytest_plugins = ["pytester"]
 
@@ -208,6 +210,62 @@ def test_watched(engine):
         assert pilot.indexes(wait_s=30).tables
 """)
     result.assert_outcomes(passed=1)
+
+
+WATCHED = """
+import asyncio
+from dbpilot import Autopilot, unit_of_work
+from dbpilot.history.store import MemoryStore
+from sqlalchemy.ext.asyncio import create_async_engine
+
+ASYNC = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy"}
+SEARCH = sa.select(Book.id).where(Book.title == "t7")
+
+def tell(pilot, request):
+    patterns = pilot.query_stats(1, 50).patterns
+    calls = sum(line.calls for line in patterns)
+    print(f"statements: {calls}, in the request: {pilot.receipt(request.id).calls}")
+    print(*sorted(f"{line.calls} x {line.query}" for line in patterns), sep="\\n")
+
+def search(engine):
+    with Autopilot(engine, store=MemoryStore()) as pilot:
+        with unit_of_work("search") as request, engine.connect() as connection:
+            connection.execute(SEARCH).all()
+            connection.execute(sa.select(Author.id)).all()
+        tell(pilot, request)
+
+def search_async(engine):
+    async def ask():
+        made = create_async_engine(engine.url.set(drivername=ASYNC[engine.url.get_backend_name()]))
+        await (await made.connect()).close()
+        with Autopilot(made, store=MemoryStore()) as pilot:
+            with unit_of_work("search") as request:
+                async with made.connect() as connection:
+                    await connection.execute(SEARCH)
+                    await connection.execute(sa.select(Author.id))
+            tell(pilot, request)
+        await made.dispose()
+    asyncio.run(ask())
+"""
+
+
+@pytest.mark.parametrize("server", ["sqlite", "postgresql", "mariadb"])
+@pytest.mark.parametrize("search", ["search", "search_async"])
+def test_a_pilot_does_not_count_what_the_plugin_asks_for_itself(shop, monkeypatch, request, server, search):
+    url = request.getfixturevalue(f"{server}_url")
+    monkeypatch.setenv("SHOP_URL", url.render_as_string(hide_password=False))
+    result = shop(f"""
+{WATCHED}
+
+@pytest.mark.queries
+def test_watched(engine):
+    {search}(engine)
+""")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["full scan: books has 1,000 rows*"])
+    result.stdout.fnmatch_lines(
+        ["statements: 2, in the request: 2", "1 x SELECT authors.id *", "1 x SELECT books.id *"]
+    )
 
 
 def test_statements_that_fail_count_and_the_tests_own_failure_comes_first(shop):

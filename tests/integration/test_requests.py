@@ -101,6 +101,15 @@ def test_an_n_plus_one_names_the_line_the_relationship_and_the_cure(client: Test
     assert lines[0]["sources"][0]["callsite"] == found["callsite"]
 
 
+def test_lazy_loads_are_an_n_plus_one_however_many_rows_each_answers(client: TestClient, engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.insert(Book), [{"id": 100 + n, "writer_id": n % 12} for n in range(12 * 60)])
+    client.get("/writers/7")
+    [found] = client.get("/api/database/n-plus-one").json()["repetitions"]
+    assert (found["calls"], found["relationship"]) == (12, "Writer.books")
+    assert "selectinload(Writer.books)" in found["advice"]
+
+
 def test_an_id_that_comes_is_kept_and_one_that_is_none_is_replaced(client: TestClient) -> None:
     assert client.get("/writers/7", headers={"x-request-id": "order-7"}).headers["x-request-id"] == "order-7"
     assert client.get("/writers/7", headers={"x-request-id": "<script>"}).headers["x-request-id"] != "<script>"

@@ -474,6 +474,10 @@ DECIDED = (
 """What the page on decisions says, with the figures of the code."""
 
 
+def test_monitoring_tells_the_rows_from_which_on_a_select_reads_in_batches() -> None:
+    assert f"fewer than {receipts.ROWS_OF_A_BATCH} rows each" in (DOCS / "monitoring.md").read_text()
+
+
 @pytest.mark.parametrize("sentence", DECIDED)
 def test_decisions_are_told_with_the_figures_of_the_code(sentence: str) -> None:
     assert sentence in (DOCS / "decisions.md").read_text()

@@ -73,6 +73,7 @@ EXCEPTIONS: Final = {
     "char(?:acter)?\\b(?! varying)|bpchar": _TYPES,
     "n?varchar|character varying": _TYPES,
     "Waiting for table metadata lock": _SERVER,
+    "Unknown schema content: .* IGNORED": _SQLALCHEMY,
     "<insufficient privilege>": _SERVER,
     "client backend": _SERVER,
     "at work": "the state of a build, compared and never shown",
@@ -328,6 +329,12 @@ def _held(name: str, number: int) -> tuple[str, str]:
         (
             "It would make one statement 2,231 times cheaper, and saves 100.0% of what the whole workload costs.",
             "쿼리 하나의 비용이 2,231배 낮아지고, 전체 워크로드 비용이 100.0% 절감됩니다.",
+        ),
+        (
+            "It would serve 2 statements, one of them 8,895 times cheaper, and saves less than 0.1% of what the whole "
+            "workload costs, or 35.9% without ix_b, which is advised as well and could do nearly the same.",
+            "쿼리 2개에 도움이 되며 그중 하나의 비용은 8,895배 낮아지고, 전체 워크로드 비용이 0.1% 미만 절감됩니다"
+            "(함께 권장된 ix_b 인덱스로도 거의 같은 효과를 얻을 수 있으며, 그 인덱스가 없으면 35.9% 절감됩니다).",
         ),
         (
             "No index begins with (a, b): ix was never finished.",

@@ -37,8 +37,9 @@ def _ran(
     error: str | None = None,
     request: Request | None = None,
     rows: int = 1,
+    relationship: str | None = None,
 ) -> Execution:
-    detail = Detail(LINE, error=error, sent=(statement, ("secret", 7)))
+    detail = Detail(LINE, relationship, error=error, sent=(statement, ("secret", 7)))
     return Execution(statement, 0.0, duration_s, 0.0, 0.0, rows, request, detail)
 
 
@@ -184,6 +185,15 @@ def test_reading_in_batches_and_writing_are_no_repetition() -> None:
     for _ in range(9):
         intake.add(_ran("SELECT a FROM t", request=Request("another every time")), CLOCK.now())
     assert [event for event in intake.batch().events if event.kind == N_PLUS_ONE] == []
+
+
+def test_a_lazy_load_never_reads_in_batches() -> None:
+    intake, request = _intake(n_plus_one=3), Request("GET /orders")
+    for _ in range(9):
+        ran = _ran("SELECT a FROM t WHERE id = ?", request=request, rows=500, relationship="Order.items")
+        intake.add(ran, CLOCK.now())
+    [event] = [event for event in intake.batch().events if event.kind == N_PLUS_ONE]
+    assert (event.value, event.body["relationship"]) == (9, "Order.items")
 
 
 def test_receipts_are_bounded() -> None:

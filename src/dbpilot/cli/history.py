@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from dbpilot.cli.urls import engine_at, reason
+from dbpilot.cli.urls import engine_at, reason, with_driver
 from dbpilot.errors import ConfigError, StoreError
 from dbpilot.history import schema
 from dbpilot.history.block import Block, BlockError, added_up
@@ -51,7 +51,7 @@ class History:
                 which may carry a password.
         """
         self._engine = engine_at(url, "the history's", _engine)
-        self._url = make_url(url)
+        self._url = with_driver(make_url(url))
         self.place = place(self._url)
 
     def databases(self) -> list[str]:

@@ -87,7 +87,15 @@ class Look:
         patterns = self.history.patterns(ids)
         repeated, plans = (self._bodies(kind) for kind in (N_PLUS_ONE, PLAN))
         known = [described(patterns.get(id_), id_) for id_ in ids]
-        return [query_stats(one, tallies[one.id], advice_on(one, tallies[one.id], repeated, plans)) for one in known]
+        return [
+            query_stats(one, tally, advice_on(one, tally, repeated, plans, on_sqlite=self._on_sqlite))
+            for one, tally in ((one, tallies[one.id]) for one in known)
+        ]
+
+    @property
+    def _on_sqlite(self) -> bool:
+        """The place of a file whose path is very long has lost its beginning; that of a server has not."""
+        return "://" not in self.database or self.database.startswith("sqlite:")
 
     def _bodies(self, kind: str) -> dict[str, Mapping[str, Any]]:
         return {event.key: event.body for event in reversed(self.events(kind, PLANS_LOOKED_AT))}

@@ -1,23 +1,49 @@
 """Addresses of databases as somebody types them: engines for them, and what goes wrong, without their passwords."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Final
 
 from sqlalchemy import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from dbpilot.errors import ConfigError
 
+MYSQL: Final = {"pymysql": "pymysql", "mysqldb": "MySQLdb"}
+POSTGRESQL: Final = {"psycopg": "psycopg", "psycopg2": "psycopg2"}
+DRIVERS: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "mysql": ("mysql", MYSQL),
+    "mariadb": ("mariadb", MYSQL),
+    "postgresql": ("postgresql", POSTGRESQL),
+    "postgres": ("postgresql", POSTGRESQL),
+    "sqlite": ("sqlite", {"pysqlite": "sqlite3"}),
+}
+"""Addresses without a driver as people and platforms begin them: what SQLAlchemy calls the database, and its drivers,
+the best first, with the module of each."""
+
+
+def with_driver(url: URL) -> URL:
+    """The address, with the best driver that is installed where it names none: ``mysql://`` is ``mysql+pymysql://``.
+
+    Where none is installed it has the best, and whoever connects is told of that one.
+    """
+    if url.drivername not in DRIVERS:
+        return url
+    database, drivers = DRIVERS[url.drivername]
+    installed = [driver for driver, module in drivers.items() if find_spec(module) is not None]
+    return url.set(drivername=f"{database}+{next(iter(installed or drivers))}")
+
 
 def engine_at(text: str, whose: str, make: Callable[[URL], Engine]) -> Engine:
-    """What ``make`` makes of the address; nothing is connected yet.
+    """What ``make`` makes of the address, which may name no driver; nothing is connected yet.
 
     Raises:
         ConfigError: the URL cannot be read, or its driver is not installed. The message never repeats the URL, which
             may carry a password.
     """
     try:
-        return make(make_url(text))
+        return make(with_driver(make_url(text)))
     except (SQLAlchemyError, ValueError):
         raise ConfigError(f"{whose} URL cannot be read; write it as SQLAlchemy does") from None
     except ImportError as error:

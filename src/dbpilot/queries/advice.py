@@ -34,6 +34,8 @@ FORMS: Final = (
     (re.compile(r"^(?:UPDATE|DELETE)\b(?!.*\bWHERE\b)"), "It has no WHERE: every row is changed."),
 )
 """What a text shows by itself, and what to do about it."""
+NO_OFFSET_PERHAPS: Final = re.compile(r" OFFSET \?")
+"""On SQLite SQLAlchemy writes one behind every LIMIT, and a pattern does not tell whether it is 0."""
 MANY_ROWS: Final = 1000
 """Rows per call from which fetching all of them is worth a thought."""
 FETCH_SHARE: Final = 0.5
@@ -46,6 +48,8 @@ def advice_on(
     tally: Tally,
     repeated: Mapping[str, Mapping[str, Any]],
     plans: Mapping[str, Mapping[str, Any]],
+    *,
+    on_sqlite: bool,
 ) -> tuple[str, ...]:
     """Sentences, the most promising first; none where nothing is remarkable.
 
@@ -56,7 +60,7 @@ def advice_on(
         *([repetition_advice(repetition)] if repetition else []),
         *(plan["findings"] if plan else []),
         *_from_figures(tally),
-        *_from_text(pattern),
+        *_from_text(NO_OFFSET_PERHAPS.sub("", pattern.text) if on_sqlite else pattern.text),
     )
 
 
@@ -83,5 +87,5 @@ def _from_figures(tally: Tally) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _from_text(pattern: Pattern) -> tuple[str, ...]:
-    return tuple(sentence for form, sentence in FORMS if form.search(pattern.text))
+def _from_text(text: str) -> tuple[str, ...]:
+    return tuple(sentence for form, sentence in FORMS if form.search(text))

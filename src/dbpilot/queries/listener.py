@@ -26,7 +26,7 @@ from dbpilot.queries.comment import commented
 from dbpilot.queries.cursor import Known, WatchedCursor, watched_class
 from dbpilot.queries.recorder import Detail, Recorder, sent_as_text
 from dbpilot.queries.relationship import lazy_relationship
-from dbpilot.queries.request import CURRENT, Request
+from dbpilot.queries.request import CURRENT, OURS, Request
 
 MARK: Final = "dbpilot_listener"
 """The attribute of a dialect object that says who watches it."""
@@ -115,6 +115,8 @@ class Listener:
                 execute_s = ended - started
                 request = current_request()
                 if request is not None:
+                    if request is OURS:
+                        return
                     request.statements += 1
                 pending = mine.pending
                 waiting = len(pending)
@@ -157,8 +159,9 @@ class Listener:
         """A statement that somebody sends by the dialect alone, or that SQLAlchemy sends to find a column's default
         before the context knows its own statement. Its cursor goes on to the statement proper: it is not stood in for.
         """
-        recorded = sent_as_text(statement), ended, execute_s, 0.0, 0.0, cursor.rowcount, CURRENT.get(), None
-        self._recorder.append(recorded)
+        request = CURRENT.get()
+        if request is not OURS:
+            self._recorder.append((sent_as_text(statement), ended, execute_s, 0.0, 0.0, cursor.rowcount, request, None))
 
     def _detail(
         self, context: ExecutionContext, statement: str, parameters: Any, execute_s: float, request: Request | None
@@ -173,6 +176,9 @@ class Listener:
         return detail
 
     def _failed(self, context: Any, statement: str, execute_s: float, error: BaseException) -> None:
+        request = CURRENT.get()
+        if request is OURS:
+            return
         try:
             compiled: Any = getattr(context, "compiled", None)
             is_own = compiled and (statement is getattr(context, "statement", None) or context.executemany)
@@ -180,7 +186,7 @@ class Listener:
             # Somebody who did not want to wait is no failure of the statement.
             kind = None if isinstance(error, CancelledError) else self._dialect.error_class(error)
             detail = Detail(calling_frame(), error=kind)
-            self._recorder.append((text, self._ticks(), execute_s, 0.0, 0.0, -1, CURRENT.get(), detail))
+            self._recorder.append((text, self._ticks(), execute_s, 0.0, 0.0, -1, request, detail))
         except Exception:  # noqa: BLE001 - as above
             self.failures += 1
 

@@ -21,7 +21,7 @@ MAX_REMARKABLE: Final = 20
 MAX_ORDINARY: Final = 5
 """Receipts that go to the history per window: of requests with slow, failed or repeated statements, and of others."""
 ROWS_OF_A_BATCH: Final = 50
-"""A SELECT that answers so many rows each time reads in batches, as it should."""
+"""A SELECT that answers so many rows each time reads in batches, as it should; a lazy load never does."""
 
 
 @dataclass(slots=True)
@@ -39,6 +39,10 @@ class Line:
     callsite: str | None = None
     function: str | None = None
     relationship: str | None = None
+
+    @property
+    def reads_in_batches(self) -> bool:
+        return self.relationship is None and self.rows >= ROWS_OF_A_BATCH * self.calls
 
     def add(self, execution: Execution, slow: bool) -> None:
         """Count one execution."""
@@ -78,9 +82,9 @@ class Receipt:
         return any(line.slow or line.errors for line in self.lines.values()) or bool(self.reported)
 
     def repeated(self, least: int) -> Iterator[Line]:
-        """The SELECTs that ran at least so often, for few rows each."""
+        """The SELECTs that ran at least so often, and do not read in batches."""
         for line in self.lines.values():
-            if line.operation == "SELECT" and line.calls >= least and line.rows < ROWS_OF_A_BATCH * line.calls:
+            if line.operation == "SELECT" and line.calls >= least and not line.reads_in_batches:
                 yield line
 
     def event(self) -> Event:

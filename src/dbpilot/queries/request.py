@@ -77,6 +77,8 @@ class Request:
 
 HEADERS: Final = frozenset({b"x-request-id", b"traceparent"})
 CURRENT: Final[ContextVar[Request | None]] = ContextVar("dbpilot_request", default=None)
+OURS: Final = Request()
+"""What dbpilot works for where it has to ask on a connection of the application: nobody records what runs in it."""
 
 
 @contextmanager
@@ -86,5 +88,15 @@ def unit_of_work(name: str) -> Iterator[Request]:
     token = CURRENT.set(request)
     try:
         yield request
+    finally:
+        CURRENT.reset(token)
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Statements inside are dbpilot's own, on whichever connection."""
+    token = CURRENT.set(OURS)
+    try:
+        yield
     finally:
         CURRENT.reset(token)

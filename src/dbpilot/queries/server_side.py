@@ -114,6 +114,8 @@ class ServerSide:
         self._stopping = Event()
         self._thread: Thread | None = None
         self.failures = 0
+        self.silence: Unsupported | None = None
+        """Why the server tells nothing, where it does not."""
 
     def start(self) -> None:
         """The thread runs; what ran before is not counted."""
@@ -136,6 +138,7 @@ class ServerSide:
             WatchedDatabaseError: the server does not answer.
         """
         found = self._read(MOST)
+        self.silence = found if isinstance(found, Unsupported) else None
         if isinstance(found, Unsupported):
             self._known = None
             return

@@ -7,6 +7,7 @@ from dbpilot.dialects.base import Identity
 from dbpilot.pool.sampler import PoolReading
 from dbpilot.reports.indexes import IndexSummary
 from dbpilot.reports.queries import QueryStats, QueryTotals
+from dbpilot.unsupported import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Watching:
     """Finished windows that wait for the history."""
     lost_windows: int
     history_error: str | None
+    silence: Unsupported | None
+    """Why no statement is seen, where the server is who counts them and tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)

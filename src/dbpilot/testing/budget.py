@@ -24,7 +24,7 @@ from dbpilot.queries.advice import repetition_advice
 from dbpilot.queries.callsite import calling_frame, is_ours
 from dbpilot.queries.plans import may_explain
 from dbpilot.queries.relationship import lazy_relationship
-from dbpilot.queries.request import CURRENT
+from dbpilot.queries.request import CURRENT, unrecorded
 from dbpilot.sql.fingerprint import fingerprint
 from dbpilot.sql.predicates import predicates_of
 from dbpilot.sql.syntax import POSTGRESQL
@@ -187,7 +187,8 @@ class _Onlooker:
             self.spent.scans.setdefault(place.pattern_id, ())
         if new:
             try:
-                self.spent.scans[place.pattern_id] = tuple(_scans(connection, statement, parameters, self._rows))
+                with unrecorded():
+                    self.spent.scans[place.pattern_id] = tuple(_scans(connection, statement, parameters, self._rows))
             except (SQLAlchemyError, PilotError, ValueError) as error:
                 self.spent.unexplained[place.pattern_id] = type(error).__name__
 

@@ -124,7 +124,7 @@ def bounded(receive: Receive) -> Receive:
         message = await receive()
         sent += len(message.get("body", b""))
         if sent > MAX_SENT:
-            raise HTTPException(413, f"more than {MAX_SENT} bytes were sent")
+            raise HTTPException(413, "more than 64 KiB were sent")
         return message
 
     return counted

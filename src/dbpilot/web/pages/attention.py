@@ -22,6 +22,8 @@ SHOWN_OF_A_STATEMENT: Final = 70
 IN_SECONDS: Final = frozenset({"slow", "regression", "pool_hold", "pool_slow_connect"})
 IN_SHARES: Final = frozenset({"error_rate", "new_pattern", "pool_exhaustion"})
 GOOD_SCORE: Final = 80
+LITTLE: Final = 0.001
+"""Of a smaller share no figure is told."""
 COLUMNS: Final = re.compile(r"SELECT (.+?) (FROM .+)", re.IGNORECASE)
 SHOWN_OF_COLUMNS: Final = 24
 
@@ -64,6 +66,9 @@ def of_watching(t: Words, watching: Watching, *, running: bool) -> list[Sentence
     found = []
     if not running:
         found.append(Sentence("red", t("watching.stopped"), "setup"))
+    if watching.silence is not None:
+        why = f"{watching.silence.reason}; {watching.silence.fix}"
+        found.append(Sentence("red", t("watching.silence"), "setup", None, why))
     if watching.history_error:
         found.append(Sentence("red", t("watching.history_error"), "setup", None, watching.history_error))
     if watching.dropped:
@@ -84,7 +89,8 @@ def of_indexes(t: Words, report: IndexReport) -> list[Sentence]:
         found.append(Sentence("amber", t("indexes.failed"), "indexes", report.as_of, report.error))
     if create:
         saves = max((step.saves or 0.0 for step in report.steps if step.act == "create"), default=0.0)
-        said = "attention.create" if not saves else "attention.create_saves"
+        some = "attention.create_saves" if saves >= LITTLE else "attention.create_little"
+        said = some if saves > 0 else "attention.create"
         found.append(Sentence("amber", t(said, count=create, saves=figures.share(saves)), "indexes", report.as_of))
     if drop:
         found.append(Sentence("blue", t("attention.drop", count=drop), "indexes", report.as_of))
@@ -117,7 +123,7 @@ def what_is_well(
 ) -> list[str]:
     """What was looked at and is as it should be."""
     found = []
-    if running and not watching.dropped:
+    if running and not watching.dropped and watching.silence is None:
         found.append(t("well.watching"))
     if not watching.history_error and not watching.lost_windows:
         found.append(t("well.history"))

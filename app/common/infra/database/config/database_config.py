@@ -20,6 +20,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.common.infra.database.optimization.connection_pool_manager import ConnectionPoolConfig
 from app.errors import UnusableDatabaseURL
 from app.settings import Settings
+from dbpilot.cli.urls import DRIVERS, with_driver
 from dbpilot.pool import ResizableQueuePool
 
 POOL: Final[dict[str, Any]] = {
@@ -33,14 +34,8 @@ POOL: Final[dict[str, Any]] = {
 }
 TIMEOUT_S: Final = 60
 
-DRIVERS: Final = {
-    "mysql": "mysql+pymysql",
-    "mariadb": "mariadb+pymysql",
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "sqlite": "sqlite+pysqlite",
-}
-"""Short names as people and platforms write them, and the driver that this application ships for each."""
+SHIPPED: Final = frozenset({"mysql+pymysql", "mariadb+pymysql", "postgresql+psycopg", "sqlite+pysqlite"})
+"""Databases with the driver that this application ships for each."""
 
 
 class DatabaseSettings(BaseSettings):
@@ -65,14 +60,13 @@ def database_url(configured: str | None, var: Path) -> URL:
     if not configured:
         return URL.create("sqlite+pysqlite", database=str(var / "finstage.sqlite3"))
     try:
-        url = make_url(configured)
+        url = with_driver(make_url(configured))
     except (ArgumentError, ValueError):
         raise UnusableDatabaseURL(
             "DATABASE_URL cannot be read; write it as mysql://user:password@host:3306/name, "
             "postgresql://user:password@host:5432/name or sqlite:///path/to/file"
         ) from None
-    driver = DRIVERS.get(url.drivername, url.drivername)
-    if driver not in DRIVERS.values():
+    if url.drivername not in SHIPPED:
         raise UnusableDatabaseURL(
             f"DATABASE_URL names {url.drivername!r}; Finstage ships drivers for {', '.join(sorted(DRIVERS))}"
         )
@@ -80,7 +74,7 @@ def database_url(configured: str | None, var: Path) -> URL:
         raise UnusableDatabaseURL(
             "DATABASE_URL names no database; put its name, or for SQLite a file, after the last slash"
         )
-    return url.set(drivername=driver)
+    return url
 
 
 def engine_options(url: URL) -> dict[str, Any]:
