@@ -35,7 +35,7 @@ def add_indexes(router: APIRouter, site: Site, clock: Callable[[], datetime]) ->
         tried = [outcome_report(outcome) for outcome in indexing.apply(ids, dry_run=True, by=by.name)]
         return _page(view_of(site, request, clock()), tried=tried, ids=ids)
 
-    @router.post("/indexes/apply")
+    @router.post("/indexes/apply", dependencies=[Depends(expensive)])
     def apply(request: Request, form: Form, by: Admin) -> Response:
         ids = _ids(form)
         typed(form, word_for(indexing.latest().steps, ids))
