@@ -220,6 +220,17 @@ def test_a_dry_run_changes_nothing_and_says_all(engine: sa.Engine) -> None:
     assert catalog(engine).tables["orders"].indexes == before.tables["orders"].indexes
 
 
+def test_a_dry_run_knows_what_is_made_before(engine: sa.Engine) -> None:
+    """The only index of a foreign key may go once a wider one is there."""
+    wide = wanted("ix_wide", NewIndex("orders", (Key("customer_id"), Key("note"))))
+    needless = drop(present(engine, "ix_orders_customer_id"), "ix_wide serves as well", served_by="ix_wide")
+    assert one(applier(engine).apply([needless], who="me", dry_run=True)).step == "refused"
+    made, gone = applier(engine).apply([wide, needless], who="me", dry_run=True)
+    assert (made.step, gone.step) == ("planned", "planned"), gone.text
+    assert "it waits for ix_wide, which is to be made before" in gone.text
+    assert [done.step for done in applier(engine).apply([wide, needless], who="me")] == ["watching", "watching"]
+
+
 def test_a_table_that_changed_since_the_plan_is_left_alone(engine: sa.Engine) -> None:
     changes = [wanted()]
     seen = {"orders": fingerprint(catalog(engine).tables["orders"], changes)}

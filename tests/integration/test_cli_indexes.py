@@ -342,6 +342,25 @@ def test_where_the_optimizer_cannot_be_asked_nothing_is_called_fine(mariadb_url:
         done = run(*arguments, "--workload", "shop.sql")
         assert (done.returncode, "no advice by a workload" in done.stderr) == (code, True), done
         assert "GRANT" in done.stderr
+    advice = run("advise", "--workload", "shop.sql")
+    assert advice.returncode == 5
+    assert "no advice by a workload: this user may not make the schema" in advice.stdout
+    assert f"TO '{poor.username}'@'%';" in advice.stdout
+    assert "what the workload wants could not be judged" in advice.stdout
+    assert "nothing is to be done" not in advice.stdout
+    assert "statements that read it were seen, and none of them was judged" in advice.stdout
+    assert "no statement that reads it was seen" not in advice.stdout
+    assert run("advise", "--workload", "shop.sql", "--json").returncode == 5
+
+
+def test_where_no_statement_can_be_judged_nothing_is_called_fine(sqlite_url: sa.URL, tmp_path: Path) -> None:
+    with connected(filled(sqlite_url)) as connection:
+        connection.exec_driver_sql("DROP INDEX ix_orders_status")
+        connection.commit()
+    run = shell(tmp_path, sqlite_url)
+    advice = run("advise", "--workload", "-", stdin="SELECT nothing FROM orders WHERE nothing = 5;")
+    assert (advice.returncode, "nothing is to be done" in advice.stdout) == (5, False), advice.stdout
+    assert "no advice by a workload: none of the statements could be judged" in advice.stdout
 
 
 def test_a_slow_log_is_a_workload(mariadb_url: sa.URL, tmp_path: Path) -> None:

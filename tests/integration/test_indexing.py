@@ -438,6 +438,37 @@ def test_over_http_steps_are_taken_in_the_background(database_url: sa.URL) -> No
         assert any("it was tried, and taken back on " in one for one in again.evidence)
 
 
+def test_what_was_taken_back_is_not_missed_from_the_score(database_url: sa.URL) -> None:
+    with opened(database_url, settings(apply=True)) as shop:
+        with shop.engine.begin() as connection:
+            on = " ON orders" if shop.engine.dialect.name == "mysql" else ""
+            connection.exec_driver_sql(f"DROP INDEX {SHOWN[1]}{on}").close()
+        shop.asks()
+        step = shop.advised()
+        assert (shop.pilot.indexes().score or 100) < 90
+        [outcome] = shop.pilot.indexing.apply([step.id], dry_run=False)
+        assert outcome.entry is not None
+        shop.pilot.indexing.undo(outcome.entry)
+        assert shop.advised().id == step.id
+        assert shop.pilot.indexes().score == 100
+
+
+def test_an_index_for_a_foreign_key_that_was_taken_back_is_not_missed_either(sqlite_url: sa.URL) -> None:
+    with opened(sqlite_url, settings(apply=True)) as shop:
+        with shop.engine.begin() as connection:
+            connection.exec_driver_sql("CREATE TABLE notes (id INTEGER PRIMARY KEY, o INTEGER REFERENCES orders (id))")
+            connection.exec_driver_sql("INSERT INTO notes (o) SELECT id FROM orders")
+        shop.pilot.indexing.analyse()
+        [step] = [one for one in shop.pilot.indexes().steps if one.why == "foreign key"]
+        [outcome] = shop.pilot.indexing.apply([step.id], dry_run=False)
+        assert outcome.entry is not None
+        shop.pilot.indexing.undo(outcome.entry)
+        shop.pilot.indexing.analyse()
+        [table] = [one for one in shop.pilot.indexes().tables if one.name == "notes"]
+        assert [part.share for part in table.score_parts if part.name == "unserved"] == [0]
+        assert step.id in [one.id for one in shop.pilot.indexes().steps]
+
+
 def test_what_is_asked_for_waits_until_another_has_changed_its_index(
     database_url: sa.URL, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -16,11 +17,12 @@ from hypothesis import strategies as st
 from dbpilot.history.store import Pattern
 from dbpilot.history.tally import Tally
 from dbpilot.pool.sample import PoolSample
+from dbpilot.reports.indexes import StepReport, index_report
 from dbpilot.reports.pool import PoolHistory, ProcessSample
 from dbpilot.reports.queries import QueryStats, query_stats
 from dbpilot.reports.ranking import p95_of, ranked_by, ranked_by_p95
 from dbpilot.reports.search import QueryFilter, SeenPlan, wanted_ids
-from dbpilot.web.pages.attention import short
+from dbpilot.web.pages.attention import of_indexes, short
 from dbpilot.web.pages.charts import wait_heat
 from dbpilot.web.pages.drawing import meter, sparkline
 from dbpilot.web.pages.figures import NONE, count, duration, share, size
@@ -48,6 +50,18 @@ def test_both_languages_say_the_same() -> None:
 def _sources() -> str:
     templates = (WEB / "templates").glob("*.html")
     return "\n".join(path.read_text() for path in [*templates, *(WEB / "pages").glob("*.py")])
+
+
+def test_an_index_that_saves_hardly_anything_is_not_praised() -> None:
+    step = StepReport(
+        "1a2b3c4d", "create", "workload", "t", "ix", ("a",), "", None, "", (), "what-if", True, None, 4e-4, None, [],
+        None, None,
+    )  # fmt: skip
+    nothing = index_report("ready", None, None, None, ())
+    [little] = of_indexes(all_words()["en"], replace(nothing, steps=[step]))
+    assert little.text.endswith("The best one saves less than 0.1 % of what the workload costs.")
+    [much] = of_indexes(all_words()["en"], replace(nothing, steps=[step, replace(step, saves=0.2)]))
+    assert much.text.endswith("The best one saves 20 % of what the workload costs.")
 
 
 def test_every_key_that_is_used_is_there() -> None:

@@ -134,6 +134,16 @@ def test_evidence_comes_from_proposals_not_from_what_must_stay() -> None:
     assert found["t"] == TableEvidence(10, 5.0, 5.0, 3 << 20, 1 << 20, 1, 1)
 
 
+def test_what_only_an_index_that_is_not_there_yet_makes_needless_does_not_count() -> None:
+    known, wider = catalog(table(index("x", "a"))), NewIndex("t", (Key("a"), Key("b")))
+    findings, evidence = scored(known, [wider])
+    assert [(one.drop, one.waits_for) for one in findings if one.is_proposal] == [("x", wider)]
+    assert evidence["t"].needless == 0
+    there, evidence = scored(made(known, [wider]), [])
+    assert [(one.drop, one.waits_for) for one in there if one.is_proposal] == [("x", None)]
+    assert evidence["t"].needless == 1 << 20
+
+
 def test_indexes_of_unknown_size_count_alike() -> None:
     known = catalog(table(index("x", "a", size_bytes=None), index("y", "a", "b", size_bytes=None)))
     evidence = evidence_of(known, audit(known, NOW, MONTH), {"t": BUSY})["t"]
@@ -179,7 +189,9 @@ def test_whatever_single_piece_of_real_advice_is_followed_it_is_not_lowered(
             break
         chosen = data.draw(st.sampled_from([*planned, *ready]))
         if isinstance(chosen, NewIndex):
-            known, planned = made(known, [chosen]), [one for one in planned if one != chosen]
+            waiting = [one for one in findings if one.is_proposal and one.waits_for == chosen]
+            known = followed(made(known, [chosen]), [replace(one, waits_for=None) for one in waiting])
+            planned = [one for one in planned if one != chosen]
         else:
             known = followed(known, [chosen])
         _, after = scored(known, planned)

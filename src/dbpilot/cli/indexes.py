@@ -187,7 +187,7 @@ class _Commands:
         as_json: AsJson = False,
     ) -> None:
         """Show which set of indexes a workload wants, what each would change, and how that is known; nothing is
-        changed. Ends with 3 when something is to be done, with 0 when nothing is.
+        changed. Ends with 3 when something is to be done, with 0 when nothing is, with 5 when nothing could be judged.
 
         Example: dbpilot indexes advise --url postgresql+psycopg://shop@localhost/shop --workload shop.sql
         """
@@ -198,6 +198,8 @@ class _Commands:
         else:
             _show(advice_parts(report))
         _say_if_no_workload(at)
+        if not report.steps and (_say_if_not_asked(at) if as_json else _could_not_be_asked(at)):
+            _end_as(ExitCode.REFUSED)
         _end_as(ExitCode.FINDINGS if report.steps else ExitCode.OK)
 
     def sql(
@@ -448,10 +450,14 @@ def _say_if_no_workload(at: _Desk) -> None:
 
 def _say_if_not_asked(at: _Desk) -> bool:
     """Whether there are statements that the optimizer could not be asked about; says why."""
-    could_not = bool(at.analysis.workload.statements) and at.analysis.why_no_advice is not None
+    could_not = _could_not_be_asked(at)
     if could_not:
         say(f"no advice by a workload: {at.analysis.why_no_advice}")
     return could_not
+
+
+def _could_not_be_asked(at: _Desk) -> bool:
+    return bool(at.analysis.workload.statements) and at.analysis.why_no_advice is not None
 
 
 def _say_what_is_left(at: _Desk, wanted: Sequence[Suggestion]) -> None:

@@ -5,12 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from dbpilot.cli.render import Column, Heading, Part, Row, Table, count, duration, moment, size
+from dbpilot.indexes.suggestions import LEAST_PRICE_TOLD, share_told
 from dbpilot.reports.indexes import (
     ChangeReport,
     FindingReport,
     GainReport,
     IndexReport,
     PatternReport,
+    ScorePart,
     StepReport,
     TableReport,
 )
@@ -75,8 +77,10 @@ def advice_parts(report: IndexReport) -> Iterator[Part]:
     for step in report.steps:
         yield Heading(_title(step))
         yield from _step(step)
-    if not report.steps:
+    if not report.steps and report.why_no_advice is None:
         yield "nothing is to be done"
+    elif not report.steps:
+        yield "nothing is amiss that can be told without a workload; what the workload wants could not be judged"
     yield from _recommended(report.patterns)
     yield Heading("scores")
     yield _scores(report)
@@ -89,12 +93,16 @@ def _basis(report: IndexReport) -> Iterator[Part]:
     if report.why_no_advice is not None or workload is None:
         yield f"no advice by a workload: {report.why_no_advice}"
         return
-    saved = f"; all steps together save {workload.saves:.0%} of its cost" if workload.saves else ""
+    saved = f"; all steps together save {_rounded(workload.saves)} of its cost" if workload.saves else ""
     yield f"{workload.source}: {count(workload.judged)} of {_statements(workload.statements)} judged{saved}"
     yield f"how: {workload.method} ({workload.explains} questions)"
     reasons = Counter(workload.not_judged.values())
     yield from (f"not judged: {_statements(number)}: {why}" for why, number in reasons.most_common())
     yield from (f"left out: {why}" for why in workload.reasons)
+
+
+def _rounded(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.01 else "less than 1%"
 
 
 def _title(step: StepReport) -> str:
@@ -118,9 +126,9 @@ def _figures(step: StepReport) -> Iterator[str]:
     if step.size_bytes is not None:
         yield f"{'frees' if step.act != 'create' else 'about'} {size(step.size_bytes)}"
     if step.saves is not None:
-        yield f"saves {step.saves:.1%}"
+        yield f"saves {share_told(step.saves)}"
     if step.write_price:
-        yield f"upkeep {step.write_price:.2%}"
+        yield f"upkeep {step.write_price:.2%}" if step.write_price >= LEAST_PRICE_TOLD else "upkeep less than 0.01%"
     if not step.safe:
         yield "look at it first"
 
@@ -163,14 +171,19 @@ def _scores(report: IndexReport) -> Table:
 def _scored(table: TableReport) -> Row:
     rows = f"{'' if table.rows_exact else 'about '}{count(round(table.rows))}"
     held = "-" if table.index_bytes is None else size(table.index_bytes)
-    shares = [f"{part.share:.0%}" for part in table.score_parts]
+    shares = _shares(table.score, table.score_parts)
     cells = (table.name, rows, held, _score(table.score), *shares, table.score_reason)
     return Row(cells, FAINT if table.score is None else "")
 
 
 def _overall(report: IndexReport) -> Row:
-    shares = [f"{part.share:.0%}" for part in report.score_parts]
+    shares = _shares(report.score, report.score_parts)
     return Row(("all", "", "", _score(report.score), *shares, report.score_reason or ""))
+
+
+def _shares(score: float | None, parts: Sequence[ScorePart]) -> list[str]:
+    """Of each part; what its statements could be spared is not known where there is no score."""
+    return ["-" if score is None and part.name == "spared" else f"{part.share:.0%}" for part in parts]
 
 
 def _score(score: float | None) -> str:

@@ -1,7 +1,7 @@
 """Which new indexes a workload wants: asked of the database's own optimizer, and chosen as one set."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -22,7 +22,8 @@ PRICE_OF_A_WRITE: Final = 0.1
 PAYS: Final = 1.5
 """What an index saves has to be so many times what it costs."""
 MAX_SHARE: Final = 0.15
-"""No statement counts for more of the workload: its cost is an estimate, and one wrong estimate must not decide all."""
+"""No statement counts for more where indexes are chosen: its cost is an estimate, and one wrong estimate must not
+decide all. What is told of the chosen ones are shares of what was really spent."""
 PEELED: Final = 5
 ROUNDS: Final = 8
 SMALL: Final = 0.03
@@ -31,6 +32,8 @@ LOOKED: Final = 0.6
 """Of all questions so many are asked before anything is chosen."""
 SAVES: Final = 0.98
 """An index is said to help a statement that costs at most this share of what it cost before."""
+NEARLY: Final = 0.5
+"""Others can do nearly the same as an index that saves less than this share of what it would save without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +80,24 @@ class NewIndexAdvice:
     gains: tuple[Gain, ...]
     """Of the statements that would use it, those first that it saves most."""
     saves: float
-    """The share of the workload's cost that the whole set would not save without it."""
+    """The share of what was spent on the workload that the whole set would not save without it."""
     write_price: float
     """How much of the workload it costs to keep up."""
     grade: Grade
     real_values: bool
     """Whether the optimizer was asked with values that were really sent."""
+    stand_in: "StandIn | None" = None
+    """What could do nearly the same in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """Advised indexes beside which another one saves little, as they could do nearly the same."""
+
+    name: str | None
+    """The index; None where it takes several."""
+    saves: float
+    """The share of what was spent on the workload that the other one would save without them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +115,7 @@ class Proposal:
     grade: Grade
     before: float
     after: float
-    """The workload's weighed cost: 1, and the share of it that would be left."""
+    """What was spent on the workload: 1, and the share of it that would be left."""
     served: Mapping[str, Served]
     """What the workload costs at each table, as shares of the whole workload."""
     used: Mapping[str, tuple[str, ...]]
@@ -118,21 +133,36 @@ class _Judged:
         return sum(one.base for one in self.asked) / len(self.asked)
 
 
-def advise(catalog: Catalog, workload: Workload, what_if: WhatIf, limits: Limits = Limits()) -> Proposal:
-    """The set of new indexes that saves most of the workload, as far as the limits allow.
+def advise(
+    catalog: Catalog,
+    workload: Workload,
+    what_if: WhatIf,
+    limits: Limits = Limits(),
+    taken_back: Container[tuple[str, str]] = (),
+) -> Proposal:
+    """The set of new indexes that saves most of the workload, as far as the limits allow; of indexes that were
+    ``taken_back`` (table and name) lately nothing is thought to be achievable.
 
     Raises:
         WatchedDatabaseError: the database cannot be reached any more.
     """
-    return _Advisor(catalog, workload, what_if, limits).proposal()
+    return _Advisor(catalog, workload, what_if, limits, taken_back).proposal()
 
 
 class _Advisor:
-    def __init__(self, catalog: Catalog, workload: Workload, what_if: WhatIf, limits: Limits) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        workload: Workload,
+        what_if: WhatIf,
+        limits: Limits,
+        taken_back: Container[tuple[str, str]],
+    ) -> None:
         self._catalog = catalog
         self._workload = workload
         self._what_if = what_if
         self._limits = limits
+        self._taken_back = taken_back
         self._book = PlanBook(what_if)
         self._not_judged: dict[str, str] = {}
         self._options = self._candidates()
@@ -238,6 +268,27 @@ class _Advisor:
         return capped([self._spent(judged.statement, judged.base) for judged in self._judged], MAX_SHARE)
 
     @cached_property
+    def _whole(self) -> float:
+        """What goes into the workload, judged or not, as far as that is known."""
+        spent = (
+            [one.total_s or 0.0 for one in self._workload.statements]
+            if self._is_timed
+            else [self._spent(judged.statement, judged.base) for judged in self._judged]
+        )
+        return sum(spent) or 1.0
+
+    @cached_property
+    def _shares(self) -> list[float]:
+        """What really goes into each judged statement, as a share of the whole workload."""
+        return [self._spent(judged.statement, judged.base) / self._whole for judged in self._judged]
+
+    @cached_property
+    def _sought(self) -> float:
+        """What goes into the statements that look for rows."""
+        seeking = [one for one in self._judged if one.asked[0].relevant]
+        return sum(self._spent(judged.statement, judged.base) for judged in seeking) or 1.0
+
+    @cached_property
     def _is_timed(self) -> bool:
         return all(statement.total_s is not None for statement in self._workload.statements)
 
@@ -251,10 +302,8 @@ class _Advisor:
         that the optimizer tells nothing about is taken for as cheap as the cheapest."""
         bases = {judged.statement.id: judged.base for judged in self._judged}
         cheapest = min(bases.values(), default=0.0)
-        seeking = [one for one in self._judged if one.asked[0].relevant]
-        whole = sum(self._spent(judged.statement, judged.base) for judged in seeking) or 1.0
         return tuple(
-            (one.predicates.written, self._spent(one, bases.get(one.id, cheapest)) / whole)
+            (one.predicates.written, self._spent(one, bases.get(one.id, cheapest)) / self._sought)
             for one in self._workload.statements
             if one.predicates is not None and one.predicates.written is not None
         )
@@ -304,7 +353,8 @@ class _Advisor:
 
     def _told(self, chosen: int) -> Proposal:
         # A little of many statements' cost is within what estimates are worth: it would be nobody's promise.
-        idle = [number for number in bits(chosen) if not self._advice(number, self._indexes(chosen)).gains]
+        all_chosen = self._indexes(chosen)
+        idle = [number for number in bits(chosen) if not self._gains(self._options[number], all_chosen)]
         indexes = self._indexes(chosen & ~sum(1 << number for number in idle))
         numbers = [number for number in bits(chosen) if number not in idle]
         advice = sorted((self._advice(number, indexes) for number in numbers), key=lambda one: -one.saves)
@@ -317,15 +367,44 @@ class _Advisor:
             grade=self._what_if.grade,
             before=1.0,
             after=self._left(indexes),
-            served=self._served(indexes),
+            served=self._served(frozenset(index for index in indexes if not self._was_taken_back(index))),
             used=self._used(),
         )
 
+    def _was_taken_back(self, index: NewIndex) -> bool:
+        return (index.table, name_of(index, self._catalog)) in self._taken_back
+
     def _left(self, indexes: frozenset[NewIndex]) -> float:
+        """The share of what is spent on the workload that would be left."""
+        return 1 - self._spared(indexes, [True] * len(self._judged))
+
+    def _spared(self, indexes: frozenset[NewIndex], counted: Sequence[bool]) -> float:
+        """The share that the statements that count do without."""
         return sum(
-            weight * self._cost(judged, indexes) / judged.base
-            for judged, weight in zip(self._judged, self._weights, strict=True)
+            share * (1 - self._cost(judged, indexes) / judged.base)
+            for judged, share, counts in zip(self._judged, self._shares, counted, strict=True)
+            if counts
         )
+
+    def _gained(self, index: NewIndex, indexes: frozenset[NewIndex]) -> float:
+        """The share that would be spent besides if these indexes were without this one."""
+        return self._left(indexes - {index}) - self._left(indexes)
+
+    def _stand_in(self, index: NewIndex, indexes: frozenset[NewIndex]) -> StandIn | None:
+        saves = self._gained(index, indexes)
+        users = [uses(judged.asked, index, indexes) for judged in self._judged]
+        if not self._is_much_more(self._spared(indexes, users), saves):
+            return None
+        others = sorted((one for one in indexes - {index} if one.table == index.table), key=repr)
+        without = {other: self._gained(index, indexes - {other}) for other in others}
+        best = max(without, key=without.__getitem__, default=None)
+        if best is not None and self._is_much_more(without[best], saves):
+            return StandIn(name_of(best, self._catalog), without[best])
+        alone = self._gained(index, frozenset({index}))
+        return StandIn(None, alone) if self._is_much_more(alone, saves) else None
+
+    def _is_much_more(self, alone: float, saves: float) -> bool:
+        return saves < NEARLY * alone and alone - saves >= self._limits.min_gain
 
     def _cost(self, judged: _Judged, indexes: frozenset[NewIndex]) -> float:
         """Known by now for every set that is asked about here, but for one index less at the most."""
@@ -333,19 +412,25 @@ class _Advisor:
 
     def _advice(self, number: int, indexes: frozenset[NewIndex]) -> NewIndexAdvice:
         index = self._options[number]
-        helped = [judged for judged in self._judged if uses(judged.asked, index, indexes)]
-        gains = [self._gain(judged, indexes) for judged in helped]
-        useful = [gain for gain in gains if gain.ratio <= SAVES]
         return NewIndexAdvice(
             index=index,
             name=name_of(index, self._catalog),
             size_bytes=self._sizes[number],
-            gains=tuple(sorted(useful, key=lambda gain: gain.calls * (gain.after - gain.before))),
-            saves=self._left(indexes - {index}) - self._left(indexes),
-            write_price=self._price(index),
+            gains=self._gains(index, indexes),
+            saves=self._gained(index, indexes),
+            write_price=self._price(index) * self._sought / self._whole,
             grade=self._what_if.grade,
-            real_values=all(judged.statement.real_values for judged in helped),
+            real_values=all(judged.statement.real_values for judged in self._helped(index, indexes)),
+            stand_in=self._stand_in(index, indexes),
         )
+
+    def _helped(self, index: NewIndex, indexes: frozenset[NewIndex]) -> list[_Judged]:
+        return [judged for judged in self._judged if uses(judged.asked, index, indexes)]
+
+    def _gains(self, index: NewIndex, indexes: frozenset[NewIndex]) -> tuple[Gain, ...]:
+        gains = [self._gain(judged, indexes) for judged in self._helped(index, indexes)]
+        useful = [gain for gain in gains if gain.ratio <= SAVES]
+        return tuple(sorted(useful, key=lambda gain: gain.calls * (gain.after - gain.before)))
 
     def _gain(self, judged: _Judged, indexes: frozenset[NewIndex]) -> Gain:
         statement = judged.statement
@@ -356,7 +441,7 @@ class _Advisor:
     def _served(self, indexes: frozenset[NewIndex]) -> dict[str, Served]:
         """What a statement costs is counted at each table that it reads, in equal parts."""
         found: dict[str, Served] = {}
-        for judged, weight in zip(self._judged, self._weights, strict=True):
+        for judged, weight in zip(self._judged, self._shares, strict=True):
             tables = {use.table for use in judged.statement.predicates.uses} if judged.statement.predicates else set()
             part, ratio = weight / max(len(tables), 1), self._cost(judged, indexes) / judged.base
             for table in tables:

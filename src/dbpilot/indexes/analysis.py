@@ -1,5 +1,6 @@
 """Everything that can be said of the indexes of one database, from one look at it."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,10 +16,11 @@ from dbpilot.dialects.whatif import Cost, Grade, NewIndex, Query, WhatIf
 from dbpilot.errors import PilotError, RefusedError
 from dbpilot.indexes.advisor import Limits, Proposal, advise, is_prefix
 from dbpilot.indexes.audit import Finding, Observed, audit, unknowns
+from dbpilot.indexes.candidates import name_of
 from dbpilot.indexes.ledger import Entry, Ledger
 from dbpilot.indexes.patterns import PatternVerdict, Recommended, check
-from dbpilot.indexes.score import Score, evidence_of, overall, score
-from dbpilot.indexes.workload import Workload
+from dbpilot.indexes.score import Score, TableEvidence, evidence_of, overall, score
+from dbpilot.indexes.workload import Statement, Workload
 from dbpilot.unsupported import Unsupported
 
 OUR_TABLES: Final = "dbpilot_"
@@ -42,7 +44,7 @@ class Analysis:
     workload: Workload
     proposal: Proposal | None
     why_no_advice: str | None
-    """Why nothing was asked of the optimizer, and what would change that."""
+    """Why no statement could be judged, and what would change that."""
     findings: tuple[Finding, ...]
     verdicts: tuple[PatternVerdict, ...]
     scores: Mapping[str, Score]
@@ -98,20 +100,28 @@ class Analyst:
         began = self._clock.ticks()
         progress("reading the catalogue")
         catalog = self.catalog(wanted.schema)
+        found = self._own.run(lambda connection: Ledger(connection).entries(), CATALOG_S)
+        entries: list[Entry] = [] if isinstance(found, Unsupported) else found
+        taken_back = _taken_back(entries, self._clock.now() - REMEMBERED)
         progress("reading the workload")
         workload = workload_of(catalog)
         proposal, why = (
-            self._proposal(catalog, workload, wanted.limits, progress) if wanted.advice else (None, NOT_ASKED)
+            self._proposal(catalog, workload, wanted.limits, taken_back, progress)
+            if wanted.advice
+            else (None, NOT_ASKED)
         )
         progress("adding up")
-        found = self._own.run(lambda connection: Ledger(connection).entries(), CATALOG_S)
-        entries: list[Entry] = [] if isinstance(found, Unsupported) else found
         observed = replace(wanted.observed, on_trial=_on_trial(entries))
-        concluded = self._concluded(began, catalog, workload, proposal, why, replace(wanted, observed=observed))
-        return replace(concluded, taken_back=_taken_back(entries, self._clock.now() - REMEMBERED))
+        wanted = replace(wanted, observed=observed)
+        return self._concluded(began, catalog, workload, proposal, why, wanted, taken_back)
 
     def _proposal(
-        self, catalog: Catalog, workload: Workload, limits: Limits, progress: Progress
+        self,
+        catalog: Catalog,
+        workload: Workload,
+        limits: Limits,
+        taken_back: Mapping[tuple[str, str], str],
+        progress: Progress,
     ) -> tuple[Proposal | None, str | None]:
         if not workload.statements:
             return None, f"no statement is known that could be judged ({workload.source})"
@@ -120,13 +130,15 @@ class Analyst:
         def ask(engine: Engine) -> Proposal:
             with open_what_if(engine, catalog) as what_if:
                 progress(f"asking the optimizer about {len(workload.statements)} statements")
-                return advise(catalog, workload, _Told(what_if, progress), limits)
+                return advise(catalog, workload, _Told(what_if, progress), limits, taken_back)
 
         try:
             found = self._own.lend(ask)
         except PilotError as error:
             return None, str(error)
-        return (None, f"{found.reason}; {found.fix}") if isinstance(found, Unsupported) else (found, None)
+        if isinstance(found, Unsupported):
+            return None, f"{found.reason}; {found.fix}"
+        return found, _why_none_judged(found)
 
     def _concluded(
         self,
@@ -136,6 +148,7 @@ class Analyst:
         proposal: Proposal | None,
         why: str | None,
         wanted: Wanted,
+        taken_back: Mapping[tuple[str, str], str],
     ) -> Analysis:
         now = self._clock.now()
         # Without statements nothing is known of what they want, which is not that they want nothing.
@@ -145,7 +158,10 @@ class Analyst:
         planned = _planned(proposal, verdicts)
         observed = replace(wanted.observed, used_by=used, workload=known, planned=planned)
         findings = audit(catalog, now, wanted.unused_after, observed)
-        evidence = evidence_of(catalog, findings, proposal.served if proposal is not None else {})
+        served = proposal.served if proposal is not None else {}
+        counted = [one for one in findings if one.create is None or _place(one.create, catalog) not in taken_back]
+        evidence = evidence_of(catalog, counted, served, _read_tables(workload))
+        of_all = TableEvidence(seen=any(_may_read(one) for one in workload.statements))
         return Analysis(
             at=now,
             took_s=self._clock.ticks() - began,
@@ -156,9 +172,33 @@ class Analyst:
             findings=findings,
             verdicts=verdicts,
             scores={name: score(one) for name, one in evidence.items()},
-            overall=overall(evidence.values()),
+            overall=overall([*evidence.values(), of_all]),
             notes=(*wanted.notes, *unknowns(catalog, now, wanted.unused_after), *catalog.notes),
+            taken_back=taken_back,
         )
+
+
+def _why_none_judged(proposal: Proposal) -> str | None:
+    """The reason that most statements share; None where any was judged."""
+    if proposal.statements or not proposal.not_judged:
+        return None
+    [(reason, _)] = Counter(proposal.not_judged.values()).most_common(1)
+    return f"none of the statements could be judged: {reason}"
+
+
+def _place(index: NewIndex, catalog: Catalog) -> tuple[str, str]:
+    """The table, and the name that the index would have."""
+    return index.table, name_of(index, catalog)
+
+
+def _may_read(statement: Statement) -> bool:
+    """Whether it reads a table, as far as it could be read itself."""
+    return statement.predicates is None or bool(statement.predicates.uses)
+
+
+def _read_tables(workload: Workload) -> frozenset[str]:
+    known = (one.predicates for one in workload.statements if one.predicates is not None)
+    return frozenset(use.table for predicates in known for use in predicates.uses)
 
 
 def _on_trial(entries: Iterable[Entry]) -> frozenset[str]:

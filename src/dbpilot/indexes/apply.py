@@ -6,7 +6,7 @@ feels decides whether it stays.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -143,7 +143,7 @@ class Applier:
             self._check(changes, seen or {})
             if dry_run:
                 with self._runner.looking() as session:
-                    return [self._planned(session, change) for change in changes]
+                    return self._all_planned(session, changes)
             return [self._one(change, who, explains) for change in changes]
 
     def recover(self) -> list[Outcome]:
@@ -288,10 +288,12 @@ class Applier:
                 session.ledger.advance(now, "building", self._runner.said(error), self._clock.now())
             raise
 
-    def _why_not(self, session: Session, change: Change, *, begins: bool = False) -> Outcome | None:
+    def _why_not(
+        self, session: Session, change: Change, made: Sequence[Index] = (), *, begins: bool = False
+    ) -> Outcome | None:
         """Why the change is not begun; None where it is. ``begins``: now, and not when others are made that it waits
-        for."""
-        catalog = self._catalog(session)
+        for; ``made``: indexes that will be there by then."""
+        catalog = _with(self._catalog(session), made)
         table = catalog.tables.get(change.table)
         if table is None:
             return Outcome(change, "refused", f"there is no table {change.table} any more")
@@ -548,12 +550,25 @@ class Applier:
             if name in seen and fingerprint(table, changes) != seen[name]:
                 raise RefusedError(f"{name} is not what it was when this was planned; ask for advice again")
 
-    def _planned(self, session: Session, change: Change) -> Outcome:
-        refused = self._why_not(session, change)
+    def _all_planned(self, session: Session, changes: Sequence[Change]) -> list[Outcome]:
+        """What would become of each, once those before it are made."""
+        outcomes: list[Outcome] = []
+        made: list[Index] = []
+        for change in changes:
+            outcomes.append(self._planned(session, change, made))
+            if change.index is not None and outcomes[-1].step == "planned":
+                new = change.index
+                made.append(Index(change.name, new.table, new.keys, new.include, unique=new.unique))
+        return outcomes
+
+    def _planned(self, session: Session, change: Change, made: Sequence[Index]) -> Outcome:
+        refused = self._why_not(session, change, made)
         if refused is not None and refused.step != "not now":
             return refused
         ddl, undo, _ = self._statements(session, change)
         words = [f"not now: {refused.text}" if refused is not None else "nothing stands against it now"]
+        if change.served_by in [index.name for index in made if index.table == change.table]:
+            words.append(f"it waits for {change.served_by}, which is to be made before")
         words += [f"not known: {one}" for one in self._hindrances(session, change).unknown]
         hides = self._hides()
         if change.act == "drop" and hides is not None:
@@ -657,6 +672,15 @@ class Applier:
 
 def _outcome(entry: Entry, text: str | None = None, verdict: Verdict | None = None) -> Outcome:
     return Outcome(entry.change, entry.state, text or entry.note or "", entry.ddl, entry.undo, entry.id, verdict)
+
+
+def _with(catalog: Catalog, made: Iterable[Index]) -> Catalog:
+    """The catalogue as it is when these indexes are there as well."""
+    tables = dict(catalog.tables)
+    for index in made:
+        if index.table in tables:
+            tables[index.table] = replace(tables[index.table], indexes=(*tables[index.table].indexes, index))
+    return replace(catalog, tables=tables)
 
 
 def _unserved(change: Change, table: Table) -> str | None:

@@ -3,18 +3,20 @@
     score = 100 x (1 - spared) x (1 - 0.3 x needless) x (1 - 0.2 x unserved)
 
 - **spared**: the share of what its statements cost that the advised indexes would spare;
-- **needless**: the share of its indexes' bytes that is held by redundant, unused and broken ones, or is empty; of their
-  number, where no size is known;
+- **needless**: the share of its indexes' bytes that is held by those that are redundant beside the others that are
+  there, unused or broken, or is empty; of their number, where no size is known;
 - **unserved**: the share of its foreign keys that no index serves.
 
 It is 100 exactly when there is nothing to do, and rounded down, so that a little is not rounded away. Whoever follows
 any of the advice never lowers it: each share has a bound that advice does not move, or loses as much above as below.
+A new index that makes another one needless is followed when that one is dropped as well: it counts as needless only
+from the moment on at which the new one is there.
 All tables together are scored by the same formula on the sums, so that each counts by the time spent on it. What nobody
 queries has no score, as nothing tells what would be a good index for it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -27,6 +29,8 @@ UNSERVED_WEIGHT: Final = 0.2
 statements could do without their whole cost would lose all."""
 UNKNOWN_BYTES: Final = 2**14
 """An index of unknown size counts as one page of InnoDB; where no size is known, all count the same."""
+NONE_SEEN: Final = "No evidence: no statement that reads it was seen."
+NONE_JUDGED: Final = "No evidence: statements that read it were seen, and none of them was judged."
 BEST_BUT_ONE: Final = 99.9
 """The best score of a table for which there is something to do, however little."""
 
@@ -50,12 +54,14 @@ class TableEvidence:
     cost: float = 0.0
     achievable_cost: float = 0.0
     size: float = 0.0
-    """Of all its indexes but a clustered one, in bytes."""
+    """Of all its indexes but a clustered one and those that are to go once another one is there, in bytes."""
     needless: float = 0.0
     """Of that, what could be freed."""
     foreign_keys: int = 0
     unserved: int = 0
     """Of these, those that no index serves."""
+    seen: bool = False
+    """Whether a statement that reads it was seen, judged or not."""
 
     def __add__(self, other: Self) -> "TableEvidence":
         """Both together."""
@@ -67,6 +73,7 @@ class TableEvidence:
             self.needless + other.needless,
             self.foreign_keys + other.foreign_keys,
             self.unserved + other.unserved,
+            self.seen or other.seen,
         )
 
     @property
@@ -107,7 +114,7 @@ def score(evidence: TableEvidence) -> Score:
     """How good the indexes are, and why."""
     parts = (_spared(evidence), _needless(evidence), _unserved(evidence))
     if not evidence.calls or not evidence.cost:
-        return Score(None, parts, "No evidence: no statement that reads it was seen.")
+        return Score(None, parts, NONE_JUDGED if evidence.seen else NONE_SEEN)
     if evidence.is_done:
         return Score(100.0, parts, "There is nothing to do.")
     value = min(BEST_BUT_ONE, math.floor(round(1000 * math.prod(part.factor for part in parts), 6)) / 10)
@@ -122,23 +129,25 @@ def overall(evidence: Iterable[TableEvidence]) -> Score:
 
 
 def evidence_of(
-    catalog: Catalog, findings: Iterable[Finding], served: Mapping[str, Served]
+    catalog: Catalog, findings: Iterable[Finding], served: Mapping[str, Served], seen: Container[str] = ()
 ) -> dict[str, TableEvidence]:
-    """What is known of each table, as :func:`score` wants it."""
+    """What is known of each table, as :func:`score` wants it; statements were ``seen`` to read these, judged or not."""
     by_table: dict[str, list[Finding]] = {}
     for finding in findings:
         if finding.is_proposal:
             by_table.setdefault(finding.table, []).append(finding)
     nothing = Served(0.0, 0.0, 0.0)
     return {
-        name: _evidence(table, by_table.get(name, []), served.get(name, nothing))
+        name: _evidence(table, by_table.get(name, []), served.get(name, nothing), is_seen=name in seen)
         for name, table in catalog.tables.items()
     }
 
 
-def _evidence(table: Table, proposals: list[Finding], served: Served) -> TableEvidence:
-    held = [index for index in table.indexes if not index.clustered]
-    freed = [finding for finding in proposals if finding.drop or finding.rebuild]
+def _evidence(table: Table, proposals: list[Finding], served: Served, *, is_seen: bool) -> TableEvidence:
+    # What goes once another index is there counts neither as held nor as needless: gone, it would move no share.
+    waiting = {finding.drop for finding in proposals if finding.waits_for is not None}
+    held = [index for index in table.indexes if not index.clustered and index.name not in waiting]
+    freed = [finding for finding in proposals if (finding.drop or finding.rebuild) and finding.waits_for is None]
     return TableEvidence(
         calls=served.calls,
         cost=served.cost,
@@ -147,6 +156,7 @@ def _evidence(table: Table, proposals: list[Finding], served: Served) -> TableEv
         needless=sum(_bytes(finding.frees_bytes) for finding in freed),
         foreign_keys=len(table.foreign_keys) if table.rows >= MIN_ROWS else 0,
         unserved=sum(finding.kind == "foreign key" for finding in proposals),
+        seen=is_seen,
     )
 
 
@@ -162,7 +172,11 @@ def _share(part: float, whole: float) -> float:
 def _spared(evidence: TableEvidence) -> Part:
     share = _share(max(0.0, evidence.cost - evidence.achievable_cost), evidence.cost)
     said = f"Advised indexes would spare {_percent(share)} of what its statements cost."
-    return Part("spared", share, 1.0, said if share else "No index is known that would spare its statements anything.")
+    if not evidence.calls or not evidence.cost:
+        said = "What other indexes would spare its statements is not known."
+    elif not share:
+        said = "No index is known that would spare its statements anything."
+    return Part("spared", share, 1.0, said)
 
 
 def _needless(evidence: TableEvidence) -> Part:

@@ -24,6 +24,9 @@ from dbpilot.indexes.workload import Statement
 Act = Literal["create", "drop", "rebuild"]
 Why = Literal["workload", "recommended", "foreign key", "finding"]
 MODEL: Final[Grade] = "estimate"
+LEAST_TOLD: Final = 0.001
+LEAST_PRICE_TOLD: Final = 0.0001
+"""Smaller shares are told as such."""
 MOST_WATCHED: Final = 200
 """As many patterns are watched for a change, those first that take most time."""
 
@@ -220,12 +223,33 @@ def _id(*parts: str) -> str:
 def _praise(advice: NewIndexAdvice) -> str:
     gains = advice.gains
     if not gains:
-        return f"It saves {advice.saves:.1%} of the workload."
+        return f"It saves {share_told(advice.saves)} of the workload."
     times = _times(min(gain.ratio for gain in gains))
-    saved = f"saves {advice.saves:.1%} of what the whole workload costs"
+    saved = _saved(advice)
     if len(gains) == 1:
         return f"It would make one statement {times} times cheaper, and {saved}."
     return f"It would serve {len(gains)} statements, one of them {times} times cheaper, and {saved}."
+
+
+def _saved(advice: NewIndexAdvice) -> str:
+    saves, other = share_told(advice.saves), advice.stand_in
+    if other is None:
+        return f"saves {saves} of what the whole workload costs"
+    alone = share_told(other.saves)
+    if other.name is None:
+        return (
+            f"saves {saves} of what the whole workload costs, or {alone} without the other advised indexes, which"
+            " could do nearly the same"
+        )
+    return (
+        f"saves {saves} of what the whole workload costs, or {alone} without {other.name}, which is advised as well and"
+        " could do nearly the same"
+    )
+
+
+def share_told(share: float) -> str:
+    """A share that is saved, in percent; little is not said to be nothing."""
+    return f"{share:.1%}" if share >= LEAST_TOLD else "less than 0.1%"
 
 
 def _times(ratio: float) -> str:
@@ -239,7 +263,11 @@ def _evidence(advice: NewIndexAdvice) -> tuple[str, ...]:
         if advice.real_values
         else "asked with values made up from statistics: none that was really sent was at hand"
     )
-    upkeep = f"its upkeep costs about {advice.write_price:.2%} of the workload" if advice.write_price else None
+    upkeep = None
+    if advice.write_price >= LEAST_PRICE_TOLD:
+        upkeep = f"its upkeep costs about {advice.write_price:.2%} of the workload"
+    elif advice.write_price:
+        upkeep = "its upkeep costs less than 0.01% of the workload"
     return tuple(filter(None, (values, upkeep)))
 
 

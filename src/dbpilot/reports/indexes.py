@@ -188,6 +188,7 @@ class IndexReport:
     patterns: list[PatternReport]
     workload: WorkloadReport | None
     why_no_advice: str | None
+    """Why no statement could be judged: that there are no steps then does not mean that none is needed."""
     uses_since: datetime | None
     notes: list[Unsupported]
     """What this database does not tell, and what would change that."""

@@ -1,5 +1,6 @@
 """What may be off on a MariaDB or MySQL server, and in one of its databases."""
 
+import re
 from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import Final
@@ -18,7 +19,7 @@ from dbpilot.dialects.checkup import (
     some,
     support_ailment,
 )
-from dbpilot.dialects.mysql.scratch import DENIED, number_of
+from dbpilot.dialects.mysql.scratch import DENIED, PREFIX, number_of
 
 MARIADB_ENDS: Final[Mapping[tuple[int, int], date]] = {
     (10, 3): date(2023, 5, 25),
@@ -49,6 +50,10 @@ SIGNED_MAX: Final[Mapping[str, int]] = {
 CREATING: Final = frozenset({"INDEX", "ALTER", "CREATE"})
 """An index is made unseen and then shown, which is ALTER; what is done is written into a table."""
 CLEANING: Final = frozenset({"SELECT", "INSERT", "DELETE", "CREATE"})
+TRYING: Final = ("SELECT", "INSERT", "CREATE", "DROP", "ALTER", "INDEX")
+"""Other indexes are tried in a schema of their own."""
+STATISTICS: Final = ("SELECT", "INSERT", "DELETE")
+STATISTICS_TABLES: Final = ("innodb_table_stats", "innodb_index_stats")
 
 VERSION: Final = text("SELECT @@GLOBAL.version")
 CLOCK: Final = text("SELECT unix_timestamp(sysdate(6))")
@@ -59,6 +64,7 @@ SIZES: Final = text(
     "SELECT @@GLOBAL.innodb_buffer_pool_size, (SELECT sum(data_length + index_length) "
     "FROM information_schema.tables WHERE engine = 'InnoDB' AND table_schema = DATABASE())"
 )
+SHADOW: Final = f"{PREFIX}00000000_00000000"
 OLD_TEXT: Final = text(
     "SELECT DISTINCT table_name FROM information_schema.columns "
     "WHERE table_schema = DATABASE() AND character_set_name IN ('utf8', 'utf8mb3') ORDER BY table_name"
@@ -83,6 +89,11 @@ COUNTERS: Final = text(
     "SELECT t.table_name, c.column_name, c.column_type, c.data_type, t.auto_increment FROM information_schema.tables t "
     "JOIN information_schema.columns c ON c.table_schema = t.table_schema AND c.table_name = t.table_name "
     "WHERE t.table_schema = DATABASE() AND c.extra LIKE '%auto_increment%' AND t.auto_increment IS NOT NULL"
+)
+ALL_RIGHTS: Final = text(
+    "SELECT table_schema, NULL, privilege_type FROM information_schema.schema_privileges WHERE grantee = :grantee "
+    "UNION ALL SELECT table_schema, table_name, privilege_type FROM information_schema.table_privileges "
+    "WHERE grantee = :grantee"
 )
 ACCOUNT: Final = text("SELECT CURRENT_USER(), CURRENT_ROLE(), DATABASE()")
 USERS_RIGHTS: Final = text("SELECT privilege_type FROM information_schema.user_privileges WHERE grantee = :grantee")
@@ -259,9 +270,46 @@ def _rights(patient: Patient) -> Iterator[Ailment]:
             yield Ailment(
                 "note", f"{grantee} has no right to {missing} on all of {database}", why, f"GRANT {missing} {on}"
             )
+    yield from _advice_rights(patient, grantee)
     if "PROCESS" not in has:
         why = "long transactions, and who waits for whom, are not seen"
         yield Ailment("note", f"{grantee} has no right to PROCESS", why, f"GRANT PROCESS ON *.* TO {grantee};")
+
+
+def _advice_rights(patient: Patient, grantee: str) -> Iterator[Ailment]:
+    """What index advice needs beyond the application's own database."""
+    everywhere = set(patient.connection.scalars(USERS_RIGHTS, {"grantee": grantee}))
+    granted = [tuple(row) for row in patient.connection.execute(ALL_RIGHTS, {"grantee": grantee})]
+    shadow = {right for schema, table, right in granted if table is None and _covers(schema, SHADOW)}
+    if not everywhere | shadow >= set(TRYING):
+        yield Ailment(
+            "note",
+            f"{grantee} may not make the schema in which other indexes are tried",
+            "no new index is advised, as nothing can be judged",
+            rf"GRANT {', '.join(TRYING)} ON `dbpilot\_shadow\_%`.* TO {grantee};",
+        )
+    fixes = []
+    for name in STATISTICS_TABLES:
+        its = {right for schema, table, right in granted if schema == "mysql" and table in (None, name)}
+        if not everywhere | its >= set(STATISTICS):
+            fixes.append(f"GRANT {', '.join(STATISTICS)} ON mysql.{name} TO {grantee};")
+    if fixes:
+        yield Ailment(
+            "note",
+            f"{grantee} may not read and write InnoDB's statistics",
+            "to judge indexes, whole tables have to be copied, where samples would do",
+            "\n".join(fixes),
+        )
+
+
+def _covers(pattern: str, name: str) -> bool:
+    """Whether a grant on the schemas of this pattern is one on this schema."""
+    parts = re.split(r"(\\.|[%_])", pattern)
+    meant = "".join(
+        re.escape(part[1:]) if part.startswith("\\") else {"%": ".*", "_": "."}.get(part) or re.escape(part)
+        for part in parts
+    )
+    return re.fullmatch(meant, name) is not None
 
 
 CHECKS: Final = (

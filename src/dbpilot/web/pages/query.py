@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from dbpilot.errors import NotThereError
-from dbpilot.reports.indexes import GainReport, StepReport
+from dbpilot.reports.indexes import GainReport, IndexReport, StepReport
 from dbpilot.reports.queries import QueryStats
 from dbpilot.reports.search import SeenPlan
 from dbpilot.web.pages import charts
@@ -69,6 +69,7 @@ def add_query(router: APIRouter, site: Site, clock: Callable[[], datetime]) -> N
             charts.Mark(plan.first, "plan", view.t("mark.plan")) for plan in report.plans if len(report.plans) > 1
         ]
         where = parts_of(view.t, report.stats)
+        indexes = site.pilot.indexing.latest()
         dots = [(one.at, one.duration_s, one.callsite or "") for one in report.samples if one.at >= timeline.since]
         return shown(
             view,
@@ -82,7 +83,9 @@ def add_query(router: APIRouter, site: Site, clock: Callable[[], datetime]) -> N
             rate=charts.rate_chart(view.t, timeline, points, marks),
             latency=charts.latency_chart(view.t, timeline, points, marks, dots),
             plans=plans_of(report.plans[:SHOWN_PLANS], report.stats),
-            advised=advised(site.pilot.indexing.latest().steps, pattern_id),
+            advised=advised(indexes.steps, pattern_id),
+            is_analysed=indexes.as_of is not None,
+            why_not_judged=why_not_judged(indexes, pattern_id),
         )
 
 
@@ -129,6 +132,12 @@ def misjudged(step: str, stats: QueryStats) -> Misjudged | None:
 def advised(steps: Sequence[StepReport], pattern_id: str) -> list[tuple[StepReport, GainReport]]:
     """The index steps that would help this statement, and by how much."""
     return [(step, gain) for step in steps for gain in step.gains if gain.pattern_id == pattern_id]
+
+
+def why_not_judged(indexes: IndexReport, pattern_id: str) -> str | None:
+    """Why nothing can be said of what an index would do for this statement; None where nothing speaks against it."""
+    alone = indexes.workload.not_judged.get(pattern_id) if indexes.workload is not None else None
+    return alone or indexes.why_no_advice
 
 
 def _line(line: str, plan: SeenPlan, known: set[str] | None) -> PlanLine:
