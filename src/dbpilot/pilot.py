@@ -676,6 +676,10 @@ class Autopilot:
         """How the pilot itself is doing in this process."""
         return self._watching(None)
 
+    def silence(self) -> Unsupported | None:
+        """Why no statement is seen, where the server is who counts them and tells nothing; None where they are."""
+        return None if self._server_side is None else self._server_side.silence
+
     def identity(self) -> Identity:
         """Which database answers."""
         return self._dialect.identity(self._engine)
@@ -759,7 +763,6 @@ class Autopilot:
             unwritten_windows=sum(len(batch.windows) for batch in self._historian.unwritten()),
             lost_windows=self._historian.lost,
             history_error=read_error or self._historian.error,
-            silence=None if self._server_side is None else self._server_side.silence,
         )
 
     def _own_failures(self) -> int:

@@ -462,7 +462,7 @@ def test_a_server_that_counts_no_statements_is_not_told_to_be_watched(engine: sa
     app.include_router(make_dashboard(pilot), prefix="/db")
     with pilot:
         until = time.monotonic() + SOON_S
-        while pilot.watching().silence is None:
+        while pilot.silence() is None:
             assert time.monotonic() < until
             time.sleep(0.05)
         page = TestClient(app).get("/db/").text

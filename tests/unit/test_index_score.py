@@ -188,12 +188,11 @@ def test_whatever_single_piece_of_real_advice_is_followed_it_is_not_lowered(
         if not ready and not planned:
             break
         chosen = data.draw(st.sampled_from([*planned, *ready]))
-        if isinstance(chosen, NewIndex):
-            waiting = [one for one in findings if one.is_proposal and one.waits_for == chosen]
-            known = followed(made(known, [chosen]), [replace(one, waits_for=None) for one in waiting])
-            planned = [one for one in planned if one != chosen]
-        else:
-            known = followed(known, [chosen])
+        new = chosen if isinstance(chosen, NewIndex) else chosen.create
+        known = made(known, [chosen]) if isinstance(chosen, NewIndex) else followed(known, [chosen])
+        waiting = [one for one in findings if one.is_proposal and new is not None and one.waits_for == new]
+        known = followed(known, [replace(one, waits_for=None) for one in waiting])
+        planned = [one for one in planned if one != chosen]
         _, after = scored(known, planned)
         assert not_lower(score(before["t"]), score(after["t"]))
         assert not_lower(overall(before.values()), overall(after.values()))

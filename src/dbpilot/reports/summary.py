@@ -7,7 +7,6 @@ from dbpilot.dialects.base import Identity
 from dbpilot.pool.sampler import PoolReading
 from dbpilot.reports.indexes import IndexSummary
 from dbpilot.reports.queries import QueryStats, QueryTotals
-from dbpilot.unsupported import Unsupported
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,6 @@ class Watching:
     """Finished windows that wait for the history."""
     lost_windows: int
     history_error: str | None
-    silence: Unsupported | None
-    """Why no statement is seen, where the server is who counts them and tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dbpilot.reports.cleanup import CleanupRun
 from dbpilot.reports.indexes import IndexReport
 from dbpilot.reports.pool import PoolReport
 from dbpilot.reports.summary import Watching
+from dbpilot.unsupported import Unsupported
 from dbpilot.web.pages import figures
 from dbpilot.web.pages.words import Words
 
@@ -61,13 +62,13 @@ def of_alert(t: Words, alert: Alert, patterns: Mapping[str, Pattern]) -> Sentenc
     return Sentence(level, said, page, alert.since, alert.message, alert.name, alert.muted_until)
 
 
-def of_watching(t: Words, watching: Watching, *, running: bool) -> list[Sentence]:
+def of_watching(t: Words, watching: Watching, silence: Unsupported | None, *, running: bool) -> list[Sentence]:
     """How the pilot itself is doing."""
     found = []
     if not running:
         found.append(Sentence("red", t("watching.stopped"), "setup"))
-    if watching.silence is not None:
-        why = f"{watching.silence.reason}; {watching.silence.fix}"
+    if silence is not None:
+        why = f"{silence.reason}; {silence.fix}"
         found.append(Sentence("red", t("watching.silence"), "setup", None, why))
     if watching.history_error:
         found.append(Sentence("red", t("watching.history_error"), "setup", None, watching.history_error))
@@ -119,11 +120,11 @@ def in_order(sentences: Iterable[Sentence]) -> list[Sentence]:
 
 
 def what_is_well(
-    t: Words, watching: Watching, pool: PoolReport, indexes: IndexReport, runs: Sequence[CleanupRun], *, running: bool
+    t: Words, watching: Watching, pool: PoolReport, indexes: IndexReport, runs: Sequence[CleanupRun], *, watched: bool
 ) -> list[str]:
     """What was looked at and is as it should be."""
     found = []
-    if running and not watching.dropped and watching.silence is None:
+    if watched and not watching.dropped:
         found.append(t("well.watching"))
     if not watching.history_error and not watching.lost_windows:
         found.append(t("well.history"))

@@ -68,11 +68,11 @@ def _page(view: View, hours: float) -> HTMLResponse:
     pool, history = pilot.pool(), pilot.pool_history(hours)
     alerts = pilot.alerts(hours, SHOWN_ALERTS).alerts
     named = pilot.named({alert.pattern_id for alert in alerts if alert.pattern_id})
-    indexes, watching = pilot.indexing.latest(), pilot.watching()
+    indexes, watching, silence = pilot.indexing.latest(), pilot.watching(), pilot.silence()
     runs = runs_of(pilot.events(CLEANUP, A_YEAR_H, 1).events)
     marks = charts.marks_of(t, pilot.activity(hours, SHOWN_MARKS).activities)
     sentences = [
-        *attention.of_watching(t, watching, running=pilot.is_running),
+        *attention.of_watching(t, watching, silence, running=pilot.is_running),
         *attention.of_alerts(t, alerts, named),
         *attention.of_pool(t, pool, alerts),
         *attention.of_indexes(t, indexes),
@@ -83,7 +83,7 @@ def _page(view: View, hours: float) -> HTMLResponse:
         "overview",
         page="overview",
         sentences=attention.in_order(sentences),
-        well=attention.what_is_well(t, watching, pool, indexes, runs, running=pilot.is_running),
+        well=attention.what_is_well(t, watching, pool, indexes, runs, watched=pilot.is_running and silence is None),
         tiles=tiles_of(t, timeline, pool, history, indexes),
         rate=charts.rate_chart(t, timeline, timeline.points, marks),
         latency=charts.latency_chart(t, timeline, timeline.points, marks),
