@@ -1,10 +1,10 @@
 """Tests of an application fail when they ask too much of a real database, and say where and what to do."""
 
 import asyncmy  # noqa: F401 - pytester forgets what the tests inside import, and loading a driver twice crashes
-import asyncpg  # noqa: F401
+import asyncpg  # noqa: F401 - as above
 import pytest
 
-import dbpilot.testing.budget  # noqa: F401
+import dbpilot.testing.budget  # noqa: F401 - as above
 
 pytest_plugins = ["pytester"]
 
